@@ -1,0 +1,43 @@
+"""The `offramp` command: one verb, one module, imported only when it is asked for."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "train": "fine-tune an encoder and its exits on labelled text",
+    "calibrate": "fit temperatures and the trade-off table of a checkpoint",
+    "evaluate": "measure a checkpoint on labelled text, threshold by threshold",
+    "serve": "serve checkpoints over gRPC",
+    "classify": "classify texts, through a server or in this process",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    listing = "\n".join(f"  {verb:<10} {purpose}" for verb, purpose in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="offramp",
+        description="Text classification whose easy inputs leave the encoder early.",
+        epilog=f"verbs:\n{listing}\n\n`offramp VERB --help` tells the options of one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=VERBS, metavar="VERB")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verb = parser.parse_args(given[:1]).verb
+    try:
+        module = importlib.import_module(f"offramp.cli.{verb}")
+    except ModuleNotFoundError as error:
+        extra = "train" if verb in {"train", "calibrate", "evaluate"} else "server"
+        print(
+            f"offramp {verb} needs the package {error.name!r}: pip install 'offramp[{extra}]'",
+            file=sys.stderr,
+        )
+        return 1
+    status: int = module.main(given[1:])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

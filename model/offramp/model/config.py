@@ -1,0 +1,127 @@
+"""The shape of a model: its encoder, its exits, its labels; frozen, validated once."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Pooling(StrEnum):
+    """How the tokens of a row become the one vector that feeds the exit heads."""
+
+    MEAN = "mean"
+    CLS = "cls"
+
+
+class Activation(StrEnum):
+    """Activation functions of the feed-forward block, by their Hugging Face names."""
+
+    GELU = "gelu"
+    GELU_NEW = "gelu_new"
+    RELU = "relu"
+    SILU = "silu"
+
+
+def _known_fields(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    names = {field.name for field in fields(kind)}
+    if unknown := sorted(values.keys() - names):
+        raise ValueError(f"unknown keys {unknown}; known are {sorted(names)}")
+    if missing := sorted(names - values.keys()):
+        raise ValueError(f"missing keys {missing}")
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """Sizes of a post-norm transformer encoder of the BERT family.
+
+    `position_offset` is the position of a row's first token (RoBERTa counts from 2), and
+    `token_types` is 0 where the family has no token-type embedding (DistilBERT).
+    """
+
+    family: str
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    positions: int
+    position_offset: int
+    token_types: int
+    activation: Activation
+    layer_norm_eps: float
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "embedding_size", "hidden_size", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+            )
+
+    @property
+    def token_limit(self) -> int:
+        """Longest row in tokens that the position embeddings reach."""
+        return self.positions - self.position_offset
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read the JSON form; raises ValueError on unknown, missing or impossible values."""
+        known = dict(_known_fields(cls, values))
+        known["activation"] = Activation(known["activation"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A multi-exit classifier: `exit_layers` holds, per exit, the number of layers run before it.
+
+    The last exit is always after the last layer, so every request is answered.
+    """
+
+    encoder: EncoderConfig
+    labels: tuple[str, ...]
+    exit_layers: tuple[int, ...]
+    pooling: Pooling
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels must be two or more different names, not {self.labels}")
+        layers = self.exit_layers
+        if not layers or list(layers) != sorted(set(layers)) or layers[0] < 1:
+            raise ValueError(f"exit layers must ascend from 1 or more, not {layers}")
+        if layers[-1] != self.encoder.layers:
+            raise ValueError(
+                f"the last exit must be after the last layer, {self.encoder.layers}, not {layers}"
+            )
+        if not 3 <= self.max_tokens <= self.encoder.token_limit:
+            raise ValueError(
+                f"max_tokens must be in 3 to {self.encoder.token_limit}, not {self.max_tokens}"
+            )
+
+    @property
+    def exits(self) -> int:
+        """Number of exits, which is also the number of stages."""
+        return len(self.exit_layers)
+
+    def stage_layers(self, stage: int) -> range:
+        """Indices of the layers that run between the exit before `stage` and its own."""
+        first = self.exit_layers[stage - 1] if stage else 0
+        return range(first, self.exit_layers[stage])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form that `from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read the JSON form; raises ValueError on unknown, missing or impossible values."""
+        known = dict(_known_fields(cls, values))
+        known["encoder"] = EncoderConfig.from_dict(known["encoder"])
+        known["labels"] = tuple(known["labels"])
+        known["exit_layers"] = tuple(known["exit_layers"])
+        known["pooling"] = Pooling(known["pooling"])
+        return cls(**known)

@@ -1,0 +1,86 @@
+"""Packed rows: tokens of several texts laid end to end, with nothing between them.
+
+A padded batch computes every row at the length of the longest. A packed one is a single
+`[tokens, hidden]` matrix: the linear layers see only real tokens, and attention, the one
+operation that must know where a row ends, runs once for every *run* of neighbouring rows
+of equal length, as an unpadded dense batch. Rows sorted by length make the runs few.
+No mask exists, so no row can see another.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from offramp.model.tokenizer import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring rows of one length: tokens `start` to `end` are `rows` rows of `length`."""
+
+    start: int
+    rows: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """One past the run's last token."""
+        return self.start + self.rows * self.length
+
+    def of(self, hidden: Tensor) -> Tensor:
+        """The run's part of `[tokens, ...]`, viewed as `[rows, length, ...]`."""
+        return hidden[self.start : self.end].unflatten(0, (self.rows, self.length))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each row of a packed batch lies."""
+
+    lengths: tuple[int, ...]
+    runs: tuple[Run, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Self:
+        """The layout of rows of these lengths (tokens, each at least 1), in this order."""
+        return cls(tuple(lengths), tuple(_runs(lengths)))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows together."""
+        return self.runs[-1].end if self.runs else 0
+
+    def positions(self, device: torch.device) -> Tensor:
+        """Place of every token in its row, from 0: int64 `[tokens]`."""
+        return torch.cat(
+            [torch.arange(run.length, device=device).repeat(run.rows) for run in self.runs]
+        )
+
+
+def _runs(lengths: Sequence[int]) -> Iterator[Run]:
+    start = 0
+    for length, rows in groupby(lengths):
+        run = Run(start, sum(1 for _ in rows), length)
+        yield run
+        start = run.end
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTokens:
+    """Token ids and token types of several rows, both int64 `[tokens]`."""
+
+    ids: Tensor
+    types: Tensor
+    layout: Layout
+
+    @classmethod
+    def of(cls, rows: Sequence[Tokens], device: torch.device) -> Self:
+        """Lay rows end to end in the order given; sorted by length they run fastest."""
+        return cls(
+            torch.tensor([i for row in rows for i in row.ids], device=device),
+            torch.tensor([t for row in rows for t in row.types], device=device),
+            Layout.of([len(row) for row in rows]),
+        )
