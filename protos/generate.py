@@ -16,6 +16,7 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).parent
 PACKAGE = Path("offramp/v1")
+PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 PATTERNS = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
@@ -26,8 +27,7 @@ def generate(target: Path) -> None:
     plugins = Path(sys.executable).parent
     for proto in sorted((ROOT / PACKAGE).glob("*.proto")):
         arguments = [f"-I{ROOT}", f"-I{common}", f"-I{well_known}"]
-        for plugin in ("protoc-gen-mypy", "protoc-gen-mypy_grpc"):
-            arguments.append(f"--plugin={plugins / plugin}")
+        arguments += [f"--plugin={plugins / name}" for name in PLUGINS]
         arguments += [f"--python_out={target}", f"--mypy_out=quiet:{target}"]
         if proto.stem.endswith("_service"):
             arguments += [f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}"]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 HIGHEST_CONFIDENCE = 1.0 - 2.0**-24
@@ -14,8 +13,11 @@ and that threshold means full depth."""
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What one exit head says of a batch: `labels` int64 `[rows]`, `confidences` float32 `[rows]`
-    in (0, 1), `probabilities` float32 `[rows, labels]`."""
+    """What one exit head says of a batch.
+
+    `labels` is int64 `[rows]`, `confidences` float32 `[rows]` in (0, 1), `probabilities` float32
+    `[rows, labels]`.
+    """
 
     labels: Tensor
     confidences: Tensor
@@ -34,8 +36,11 @@ def read(logits: Tensor, temperature: float) -> Readings:
 
 @dataclass(frozen=True, slots=True)
 class TradeOff:
-    """What one threshold gives: accuracy, `accuracy_drop` below full depth, `agreement` with full
-    depth (all three as shares, 0 to 1), mean layers run and layer speedup."""
+    """What one threshold gives.
+
+    Accuracy, `accuracy_drop` below full depth and `agreement` with full depth are shares, 0 to 1;
+    mean layers run, and the layer speedup, which is all layers over these.
+    """
 
     threshold: float
     accuracy: float

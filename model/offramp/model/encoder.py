@@ -39,12 +39,15 @@ class Embeddings(nn.Module):
         self.project = None if size == config.hidden_size else nn.Linear(size, config.hidden_size)
 
     def forward(self, packed: PackedTokens) -> Tensor:
+        """Embed packed tokens: `[tokens, hidden]`."""
         positions = packed.layout.positions(packed.ids.device) + self.position_offset
         hidden: Tensor = self.word(packed.ids) + self.position(positions)
         if self.token_type is not None:
             hidden = hidden + self.token_type(packed.types)
         hidden = self.dropout(self.norm(hidden))
-        return hidden if self.project is None else self.project(hidden)
+        if self.project is not None:
+            hidden = self.project(hidden)
+        return hidden
 
 
 class EncoderLayer(nn.Module):
@@ -64,21 +67,20 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """Transform `[tokens, hidden]`; attention stays within each row of `layout`."""
         attended = self.attention_out(self._attend(self.qkv(hidden), layout))
         hidden = self.attention_norm(hidden + self.dropout(attended))
         fed = self.down(_activate(self.activation, self.up(hidden)))
-        return self.norm(hidden + self.dropout(fed))
+        output: Tensor = self.norm(hidden + self.dropout(fed))
+        return output
 
     def _attend(self, qkv: Tensor, layout: Layout) -> Tensor:
         dropout = self.dropout.p if self.training else 0.0
+        split = qkv.view(len(qkv), 3, self.heads, -1)
         parts: list[Tensor] = []
         for run in layout.runs:
-            query, key, value = (
-                run.of(qkv).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            )
-            context = functional.scaled_dot_product_attention(
-                query, key, value, dropout_p=dropout
-            )
+            query, key, value = run.of(split).permute(2, 0, 3, 1, 4)
+            context = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
             parts.append(context.transpose(1, 2).flatten(2).flatten(0, 1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 

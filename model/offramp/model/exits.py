@@ -35,9 +35,12 @@ class ExitHead(nn.Module):
         super().__init__()
         self.mix = nn.Parameter(torch.zeros(layers))
         self.linear = nn.Linear(hidden_size, labels)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Logits `[rows, labels]` of pooled vectors `[rows, layers, hidden]`."""
         mixed = torch.einsum("rlh,l->rh", pooled, self.mix.softmax(0).to(pooled.dtype))
         logits: Tensor = self.linear(self.dropout(mixed))
         return logits
@@ -85,4 +88,5 @@ class MultiExitModel(nn.Module):
         rows = [run.of(hidden) for run in layout.runs]
         if self.pooler is None:
             return torch.cat([run.mean(1) for run in rows])
-        return self.pooler(torch.cat([run[:, 0] for run in rows])).tanh()
+        first: Tensor = self.pooler(torch.cat([run[:, 0] for run in rows]))
+        return first.tanh()

@@ -33,7 +33,8 @@ class Run:
 
     def of(self, hidden: Tensor) -> Tensor:
         """The run's part of `[tokens, ...]`, viewed as `[rows, length, ...]`."""
-        return hidden[self.start : self.end].unflatten(0, (self.rows, self.length))
+        part = hidden[self.start : self.end]
+        return part.view(self.rows, self.length, *hidden.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)

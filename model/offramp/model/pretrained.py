@@ -66,9 +66,11 @@ def load_pretrained(name: str) -> PretrainedEncoder:
     if backend is None:
         raise UnsupportedEncoderError(f"{name!r} has no fast tokenizer (tokenizer.json)")
     state = model.state_dict()
-    pooler = {part: state[f"pooler.dense.{part}"] for part in ("weight", "bias")} if (
-        "pooler.dense.weight" in state
-    ) else None
+    pooler = (
+        {part: state[f"pooler.dense.{part}"] for part in ("weight", "bias")}
+        if ("pooler.dense.weight" in state)
+        else None
+    )
     return PretrainedEncoder(shape, rename_weights(shape, state), backend.to_str(), pooler)
 
 

@@ -17,6 +17,9 @@ from offramp.training.data import Dataset
 from offramp.training.evaluate import THRESHOLDS, exit_logits, trade_off
 
 FOLDS = 5
+NEWTON_STEPS = 50
+HIGHEST_TEMPERATURE = 20.0
+"""Bounds the fit, with its inverse, where every answer is right and no minimum exists."""
 
 
 def calibrate(
@@ -41,19 +44,20 @@ def calibrate(
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that minimises the negative log-likelihood of `[rows, labels]` logits."""
-    log_temperature = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+    """The temperature that minimises the negative log-likelihood of `[rows, labels]` logits.
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        scaled = logits / log_temperature.exp()
-        loss = torch.nn.functional.cross_entropy(scaled, labels)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return log_temperature.exp().clamp(0.05, 20.0).item()
+    The likelihood is convex in the inverse temperature, so Newton's method finds the minimum.
+    """
+    logits = logits.double()
+    labelled = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    inverse = torch.ones((), dtype=torch.float64)
+    for _ in range(NEWTON_STEPS):
+        probabilities = (logits * inverse).softmax(-1)
+        mean = (probabilities * logits).sum(-1)
+        variance = (probabilities * logits.square()).sum(-1) - mean.square()
+        step = (mean - labelled).mean() / variance.mean().clamp(min=1e-12)
+        inverse = (inverse - step).clamp(1 / HIGHEST_TEMPERATURE, HIGHEST_TEMPERATURE)
+    return (1 / inverse).item()
 
 
 def _cross_fitted(logits: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

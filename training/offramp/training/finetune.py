@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from offramp.model.calibration import Calibration
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.config import ModelConfig, Pooling
-from offramp.model.exits import ExitHead, MultiExitModel
+from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import PretrainedEncoder
 from offramp.model.tokenizer import TextTokenizer
 from offramp.training.batches import Row, collate, shuffled_batches, tokenize
@@ -103,7 +103,8 @@ def finetune(
             best_weights = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(best_weights)
     model.eval().requires_grad_(requires_grad=False)
-    return Checkpoint("trained", model_config, model, tokenizer, Calibration.none(model_config.exits))
+    calibration = Calibration.none(model_config.exits)
+    return Checkpoint("trained", model_config, model, tokenizer, calibration)
 
 
 def build_model(
@@ -114,10 +115,6 @@ def build_model(
     model.encoder.load_state_dict(pretrained.weights)
     if config.pooling is Pooling.CLS and pretrained.pooler is not None and model.pooler is not None:
         model.pooler.load_state_dict(pretrained.pooler)
-    for head in model.heads:
-        assert isinstance(head, ExitHead)
-        nn.init.normal_(head.linear.weight, std=0.02)
-        nn.init.zeros_(head.linear.bias)
     return model
 
 
@@ -142,7 +139,7 @@ def _epochs(
             with _autocast(device, config):
                 logits = model(packed)
             loss = exits_loss(logits[-1:] if last_only else logits, labels, config.distillation)
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
             optimizer.step()
             schedule.step()

@@ -30,7 +30,5 @@ def exits_loss(logits: Sequence[Tensor], labels: Tensor, distillation: float) ->
             reduction="batchmean",
             log_target=True,
         )
-        total = total + torch.lerp(
-            hard, soft * DISTILLATION_TEMPERATURE**2, distillation
-        )
+        total = total + torch.lerp(hard, soft * DISTILLATION_TEMPERATURE**2, distillation)
     return total

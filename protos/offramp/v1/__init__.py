@@ -1,0 +1,1 @@
+"""The contract: generated messages and stubs of offramp.v1."""

@@ -1,0 +1,1 @@
+"""Who runs when: a sans-IO scheduler of early-exit stages and its asyncio engine."""

@@ -1,0 +1,33 @@
+"""What the engine needs of whoever runs the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from offramp.scheduler.request import Reading, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests at one stage, run together once; `started` is the scheduler's clock in seconds."""
+
+    stage: int
+    requests: tuple[Request, ...]
+    started: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its requests."""
+        return sum(request.tokens for request in self.requests)
+
+
+class Backend(Protocol):
+    """Runs stages; called from one thread, one batch at a time."""
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        """Run the batch's stage and read its exit: one reading a request, in their order.
+
+        What a request's next stage needs is kept under its slot. Whatever this raises fails the
+        requests of the batch and nobody else.
+        """
+        ...

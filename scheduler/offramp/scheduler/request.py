@@ -1,0 +1,119 @@
+"""A request, what it asks for, what the exits said of it, and how it left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from math import inf
+
+from offramp.scheduler.errors import SchedulerError
+
+
+class Priority(IntEnum):
+    """Whether somebody waits for this one answer, or it is one of many."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class DeadlineAction(Enum):
+    """What to do when the deadline comes before a confident answer."""
+
+    BEST_ANSWER = "best_answer"
+    FAIL = "fail"
+
+
+class ExitReason(Enum):
+    """Why a request left where it did."""
+
+    CONFIDENT = "confident"
+    FINAL = "final"
+    DEADLINE = "deadline"
+    LIMIT = "limit"
+
+
+class State(Enum):
+    """Where a request is: in the queue, between stages, in a step, or gone."""
+
+    QUEUED = "queued"
+    WAITING = "waiting"
+    RUNNING = "running"
+    CANCELLED = "cancelled"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a request asks for.
+
+    It leaves at the first exit from `min_exit` on whose confidence is at least `threshold`, and
+    at `max_exit` in any case. `deadline` is absolute, on the scheduler's clock.
+    """
+
+    threshold: float
+    min_exit: int
+    max_exit: int
+    priority: Priority = Priority.INTERACTIVE
+    deadline: float = inf
+    deadline_action: DeadlineAction = DeadlineAction.BEST_ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the head of one exit says of a request."""
+
+    label: int
+    confidence: float
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A request's last reading, the exit it came from, and where its time went (seconds)."""
+
+    reading: Reading
+    exit: int
+    reason: ExitReason
+    queue: float
+    compute: float
+    total: float
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One input on its way; only the scheduler changes it once submitted.
+
+    `payload` is the backend's (token ids, say) and `deliver` is told once how the request left.
+    """
+
+    payload: object
+    tokens: int
+    terms: Terms
+    arrived: float
+    deliver: Callable[["Departure"], None]
+    state: State = State.QUEUED
+    stage: int = 0
+    slot: int = field(default=-1)
+    reading: Reading | None = None
+    submitted: float = 0.0
+    compute: float = 0.0
+
+    def answer(self, reason: ExitReason, now: float) -> Answer:
+        """The answer of the deepest exit read so far."""
+        assert self.reading is not None
+        queue = now - self.submitted - self.compute
+        exit_index = self.stage if reason is not ExitReason.DEADLINE else self.stage - 1
+        return Answer(
+            self.reading, exit_index, reason, queue, self.compute, total=now - self.arrived
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A request that left, answered or failed."""
+
+    request: Request
+    outcome: Answer | SchedulerError
+
+    def deliver(self) -> None:
+        """Tell whoever submitted the request."""
+        self.request.deliver(self)

@@ -1,0 +1,28 @@
+"""Slots: the places in the hidden-state store, each held by one admitted request."""
+
+
+class SlotTable:
+    """Hands out slot numbers from 0; the last one given back is the first taken again."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._free = list(reversed(range(capacity)))
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody holds."""
+        return len(self._free)
+
+    @property
+    def held(self) -> int:
+        """Slots in use."""
+        return self.capacity - len(self._free)
+
+    def take(self) -> int:
+        """Hand out a free slot."""
+        return self._free.pop()
+
+    def release(self, slot: int) -> None:
+        """Take a slot back."""
+        assert slot not in self._free
+        self._free.append(slot)

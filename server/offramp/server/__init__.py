@@ -1,0 +1,1 @@
+"""The gRPC server: the one place where scheduler, model and wire meet."""

@@ -1,0 +1,151 @@
+"""The composition root: builds everything from the configuration, runs it, and drains it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import torch
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from offramp.model.checkpoint import load_checkpoint
+from offramp.scheduler.config import SchedulerConfig
+from offramp.scheduler.cost import CostModel
+from offramp.scheduler.engine import Engine
+from offramp.scheduler.policy import SquareRoot
+from offramp.scheduler.scheduler import Scheduler
+from offramp.server.backend import TorchBackend
+from offramp.server.config import ServerConfig
+from offramp.server.interceptors import ErrorInterceptor
+from offramp.server.served import ModelRegistry, ServedModel
+from offramp.server.servicer import ClassifierServicer, ModelServicer
+from offramp.server.telemetry import Telemetry
+from offramp.server.warmup import warm_up
+from offramp.v1 import classifier_service_pb2, model_service_pb2
+from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
+from offramp.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+
+SERVICES = (
+    classifier_service_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+TOKENIZER_THREADS = 2
+
+
+class App:
+    """A server with its models loaded and warm; `start` opens its port, `stop` drains it."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._config = config
+        self._device = ThreadPoolExecutor(
+            1, "offramp-device", initializer=_use_threads, initargs=(config.threads,)
+        )
+        self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
+        self._registry = ModelRegistry([self._load(path) for path in config.checkpoints])
+        self._draining = asyncio.Event()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._server = self._build_server()
+        self._engines: list[asyncio.Task[None]] = []
+
+    async def start(self) -> str:
+        """Open the port and serve; returns the address it listens on.
+
+        Raises OSError if the address is taken or not ours.
+        """
+        host = self._config.address.rpartition(":")[0]
+        try:
+            port = self._server.add_insecure_port(self._config.address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._config.address}: {error}") from error
+        self._engines = [asyncio.create_task(model.engine.run()) for model in self._registry]
+        await self._server.start()
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return f"{host}:{port}"
+
+    async def failed(self) -> None:
+        """Return only if an engine died, which none should; the server is of no use then."""
+        await asyncio.wait(self._engines, return_when=asyncio.FIRST_COMPLETED)
+
+    async def stop(self) -> None:
+        """Drain: tell the health service, wait for balancers, take nothing new, finish the rest."""
+        config = self._config
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(config.drain_pause)
+        self._draining.set()
+        await self._server.stop(config.drain_grace)
+        for model in self._registry:
+            model.engine.stop()
+        outcomes = await asyncio.gather(*self._engines, return_exceptions=True)
+        self._device.shutdown()
+        self._tokenizers.shutdown()
+        for error in filter(None, outcomes):
+            raise error
+
+    def _load(self, path: Path) -> ServedModel:
+        limits = self._config.limits
+        checkpoint = load_checkpoint(path, self._config.device)
+        shape = checkpoint.config
+        settings = SchedulerConfig(
+            stages=shape.exits,
+            slots=limits.slots,
+            max_batch_rows=limits.max_batch_rows,
+            max_batch_tokens=limits.max_batch_tokens,
+            max_queue_requests=limits.max_queue_requests,
+        )
+        cost = CostModel(shape.exits)
+        backend = TorchBackend(checkpoint, limits.slots, torch.device(self._config.device))
+        self._device.submit(warm_up, backend, shape, settings, cost).result()
+        scheduler = Scheduler(settings, SquareRoot(), cost)
+        telemetry = Telemetry(checkpoint.name, shape.exit_layers, scheduler)
+        engine = Engine(scheduler, backend, self._device, telemetry)
+        return ServedModel(checkpoint, engine, self._tokenizers)
+
+    def _build_server(self) -> grpc.aio.Server:
+        config = self._config
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor()],
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            ],
+        )
+        classifier = ClassifierServicer(
+            self._registry, config.max_inputs, config.stream_window, self._draining
+        )
+        add_ClassifierServiceServicer_to_server(classifier, server)
+        add_ModelServiceServicer_to_server(ModelServicer(self._registry), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return server
+
+
+async def serve(config: ServerConfig, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `announce` is told the address once it serves.
+
+    Raises ModelError or OSError if it cannot start, and whatever killed an engine.
+    """
+    loop = asyncio.get_running_loop()
+    signalled = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, signalled.set)
+    app = App(config)
+    announce(await app.start())
+    ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for task in ends:
+        task.cancel()
+    await app.stop()
+
+
+def _use_threads(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)

@@ -1,0 +1,53 @@
+"""What the server is told, read once and validated with sentences."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one served model; see SchedulerConfig for what each means."""
+
+    slots: int = 64
+    max_batch_rows: int = 32
+    max_batch_tokens: int = 512
+    max_queue_requests: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything the server is told.
+
+    `address` is HOST:PORT, where port 0 picks a free one. The first checkpoint answers requests
+    that name no model. `threads` are torch's for one step; 0 leaves them to torch. Messages may
+    hold `max_inputs` texts and `max_message_bytes`; a stream has at most `stream_window` inputs
+    unanswered. On SIGTERM the server waits `drain_pause` seconds for balancers to look away, then
+    finishes what it holds within `drain_grace` seconds.
+    """
+
+    address: str
+    checkpoints: tuple[Path, ...]
+    device: str = "cpu"
+    threads: int = 0
+    limits: Limits = field(default_factory=Limits)
+    max_inputs: int = 256
+    max_message_bytes: int = 16 * 2**20
+    stream_window: int = 256
+    drain_pause: float = 0.0
+    drain_grace: float = 30.0
+
+    def __post_init__(self) -> None:
+        host, colon, port = self.address.rpartition(":")
+        if not host or not colon or not port.isdigit() or int(port) > 65_535:
+            raise ValueError(f"address must be HOST:PORT, like 127.0.0.1:50051, not {self.address}")
+        if not self.checkpoints:
+            raise ValueError("name at least one checkpoint")
+        names = [path.resolve().name for path in self.checkpoints]
+        if len(set(names)) != len(names):
+            raise ValueError(f"checkpoint directories must have different names, not {names}")
+        for name in ("max_inputs", "max_message_bytes", "stream_window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("threads", "drain_pause", "drain_grace"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")

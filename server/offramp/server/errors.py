@@ -1,0 +1,34 @@
+"""What the server itself refuses, before a request reaches the scheduler."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field of a message that is not as it must be."""
+
+    field: str
+    description: str
+
+
+class InvalidRequestError(Exception):
+    """A message that asks for something impossible; says which field and what to do."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.violation = Violation(field, description)
+
+
+class UndecodableError(Exception):
+    """Bytes that are not the message of this method, or text in them that is not UTF-8."""
+
+    def __init__(self) -> None:
+        super().__init__("the message cannot be decoded; texts must be valid UTF-8")
+
+
+class ModelNotFoundError(Exception):
+    """A model that is not served here."""
+
+    def __init__(self, name: str, served: tuple[str, ...]) -> None:
+        super().__init__(f"no model {name!r} is served here; there are {', '.join(served)}")
+        self.name = name

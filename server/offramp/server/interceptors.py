@@ -1,0 +1,81 @@
+"""Around every call of ours: what a handler raises becomes a status, once and in one place."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from offramp.server.errors import UndecodableError
+from offramp.server.statuses import TABLE, status_of, trailing_metadata
+
+PREFIX = "/offramp.v1."
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+log = logging.getLogger(__name__)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Maps exceptions to statuses by the error table; logs those that are not in it.
+
+    Our handlers are coroutines, streams too (they read and write their context), so one wrapper
+    serves both kinds.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of a method of ours, leave others alone."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(PREFIX):
+            return cast("Handler", handler)  # None is a method that nobody implements
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                _guarded(handler.unary_unary),
+                request_deserializer=_lenient(handler.request_deserializer),
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            _guarded(handler.stream_stream),
+            request_deserializer=_lenient(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Let undecodable bytes reach the handler as an error instead of killing the call."""
+    assert deserialize is not None
+
+    def decode(data: bytes) -> Any:  # noqa: ANN401
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return UndecodableError()
+
+    return decode
+
+
+def _guarded(behavior: Any) -> Any:  # noqa: ANN401 - typed for threads, here a coroutine
+    async def guarded(request: object, context: Context) -> object:
+        try:
+            if isinstance(request, UndecodableError):
+                raise request  # noqa: TRY301
+            return await behavior(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            if type(error) not in TABLE:
+                log.exception("a call failed unexpectedly")
+            status = status_of(error)
+            await context.abort(
+                CODES[status.code], status.message, trailing_metadata(error, status)
+            )
+
+    return guarded

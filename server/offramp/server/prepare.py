@@ -1,0 +1,75 @@
+"""From the wire's inputs to requests ready to submit: checked, resolved, tokenized."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from offramp.model.tokenizer import Tokens
+from offramp.scheduler.request import Answer, Priority, Terms
+from offramp.server.errors import InvalidRequestError, ModelNotFoundError
+from offramp.server.served import ModelRegistry, ServedModel
+from offramp.server.terms import merged, terms_of
+from offramp.v1 import classification_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the inputs of one message share: when they came, until when, and as what.
+
+    Both times are on the clock of `time.monotonic`; `deadline` is infinite where there is none.
+    """
+
+    arrived: float
+    deadline: float
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An input that passed every check and is tokenized."""
+
+    model: ServedModel
+    tokens: Tokens
+    terms: Terms
+    all_probabilities: bool
+    arrived: float
+
+    def submit(self) -> asyncio.Future[Answer]:
+        """Submit it to its model's engine; raises SchedulerError if it is refused."""
+        return self.model.engine.submit(self.tokens, len(self.tokens), self.terms, self.arrived)
+
+
+async def prepare(
+    registry: ModelRegistry,
+    inputs: Sequence[pb.TextInput],
+    common: pb.ClassifyOptions,
+    call: Call,
+) -> list[Prepared | Exception]:
+    """Check and tokenize the inputs of a message; each succeeds or fails on its own."""
+    outcomes: list[Prepared | Exception | None] = [None] * len(inputs)
+    accepted: dict[int, tuple[ServedModel, Terms, bool]] = {}
+    for index, item in enumerate(inputs):
+        try:
+            accepted[index] = _check(registry, item, merged(common, item.options), call)
+        except (InvalidRequestError, ModelNotFoundError) as error:
+            outcomes[index] = error
+    for model in {id(model): model for model, _, _ in accepted.values()}.values():
+        places = [index for index, (owner, _, _) in accepted.items() if owner is model]
+        encoded = await model.tokenize([inputs[index] for index in places])
+        for index, tokens in zip(places, encoded, strict=True):
+            _, terms, all_probabilities = accepted[index]
+            outcomes[index] = Prepared(model, tokens, terms, all_probabilities, call.arrived)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _check(
+    registry: ModelRegistry, item: pb.TextInput, options: pb.ClassifyOptions, call: Call
+) -> tuple[ServedModel, Terms, bool]:
+    if not item.text.strip():
+        raise InvalidRequestError("text", "is empty; send some text")
+    model = registry.get(options.model)
+    checkpoint = model.checkpoint
+    terms = terms_of(
+        options, checkpoint.config, checkpoint.calibration, call.priority, call.deadline
+    )
+    return model, terms, options.all_probabilities

@@ -1,0 +1,46 @@
+"""The models of a server by name, each with its tokenizer and its engine."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from offramp.model.checkpoint import Checkpoint
+from offramp.model.tokenizer import Tokens
+from offramp.scheduler.engine import Engine
+from offramp.server.errors import ModelNotFoundError
+from offramp.v1 import classification_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A checkpoint, the engine that runs it and the threads that tokenize for it."""
+
+    checkpoint: Checkpoint
+    engine: Engine
+    tokenizers: Executor
+
+    async def tokenize(self, inputs: Sequence[pb.TextInput]) -> list[Tokens]:
+        """Tokenize on a thread, never on the event loop."""
+        texts = [(i.text, i.text_pair if i.HasField("text_pair") else None) for i in inputs]
+        encode = self.checkpoint.tokenizer.encode
+        return await asyncio.get_running_loop().run_in_executor(self.tokenizers, encode, texts)
+
+
+class ModelRegistry:
+    """The served models; the first answers requests that name none."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self._models = {model.checkpoint.name: model for model in models}
+        self._first = models[0]
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models.values())
+
+    def get(self, name: str) -> ServedModel:
+        """The model of this name; raises ModelNotFoundError."""
+        if not name:
+            return self._first
+        if name not in self._models:
+            raise ModelNotFoundError(name, tuple(self._models))
+        return self._models[name]

@@ -1,0 +1,123 @@
+"""One stream: a reader that submits, a writer that replies in order of completion.
+
+At most `window` inputs are unanswered; beyond that the reader reads no further, gRPC's flow
+control holds the client back, and nobody's memory grows. A full queue makes the reader wait.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from offramp.scheduler.errors import DrainingError, SchedulerError
+from offramp.scheduler.request import Answer
+from offramp.server.errors import UndecodableError
+from offramp.server.prepare import Call, Prepared, prepare
+from offramp.server.served import ModelRegistry
+from offramp.server.wire import failure, success
+from offramp.v1 import classification_pb2, classifier_service_pb2
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+INPUTS_AT_ONCE = 256
+RESULTS_PER_MESSAGE = 64
+
+
+class StreamSession:
+    """The state of one stream, for as long as it lasts."""
+
+    def __init__(self, registry: ModelRegistry, context: Context, call: Call, window: int) -> None:
+        self._registry = registry
+        self._context = context
+        self._call = call
+        self._window = asyncio.Semaphore(window)
+        self._running: set[asyncio.Future[Answer]] = set()
+        self._finished: list[classifier_service_pb2.CorrelatedResult] = []
+        self._news = asyncio.Event()
+
+    async def run(self, draining: asyncio.Event) -> None:
+        """Serve until the client has no more and all is answered.
+
+        When the server drains, what was submitted is answered and DrainingError ends the stream.
+        """
+        reader = asyncio.create_task(self._read())
+        reader.add_done_callback(lambda _: self._news.set())
+        drain = asyncio.create_task(draining.wait())
+        drain.add_done_callback(lambda _: reader.cancel())
+        try:
+            await self._write(reader)
+            if reader.cancelled():
+                raise DrainingError
+            reader.result()
+        finally:
+            drain.cancel()
+            reader.cancel()
+            for future in tuple(self._running):
+                future.cancel()
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._context.read()
+            if message is grpc.aio.EOF:  # type: ignore[attr-defined]
+                return
+            if isinstance(message, UndecodableError):
+                raise message
+            for start in range(0, len(message.inputs), INPUTS_AT_ONCE):
+                inputs = message.inputs[start : start + INPUTS_AT_ONCE]
+                await self._admit(inputs, message.options)
+
+    async def _admit(
+        self,
+        inputs: Sequence[classifier_service_pb2.CorrelatedInput],
+        options: classification_pb2.ClassifyOptions,
+    ) -> None:
+        call = replace(self._call, arrived=time.monotonic())
+        texts = [correlated.input for correlated in inputs]
+        for correlated, outcome in zip(
+            inputs, await prepare(self._registry, texts, options, call), strict=True
+        ):
+            await self._window.acquire()
+            if isinstance(outcome, Prepared):
+                await outcome.model.engine.room()
+                self._submit(correlated.correlation_id, outcome)
+            else:
+                self._finish(correlated.correlation_id, failure(outcome))
+
+    def _submit(self, correlation_id: str, prepared: Prepared) -> None:
+        try:
+            future = prepared.submit()
+        except SchedulerError as error:
+            self._finish(correlation_id, failure(error))
+        else:
+            self._running.add(future)
+            future.add_done_callback(partial(self._answered, correlation_id, prepared))
+
+    def _answered(
+        self, correlation_id: str, prepared: Prepared, future: asyncio.Future[Answer]
+    ) -> None:
+        self._running.discard(future)
+        if not future.cancelled():
+            error = future.exception()
+            result = failure(error) if error else success(prepared, future.result())
+            self._finish(correlation_id, result)
+
+    def _finish(self, correlation_id: str, result: classification_pb2.ClassifyResult) -> None:
+        self._finished.append(
+            classifier_service_pb2.CorrelatedResult(correlation_id=correlation_id, result=result)
+        )
+        self._news.set()
+
+    async def _write(self, reader: asyncio.Task[None]) -> None:
+        while self._finished or self._running or not reader.done():
+            await self._news.wait()
+            self._news.clear()
+            while results := self._finished[:RESULTS_PER_MESSAGE]:
+                del self._finished[: len(results)]
+                await self._context.write(
+                    classifier_service_pb2.StreamClassifyTextResponse(results=results)
+                )
+                for _ in results:
+                    self._window.release()

@@ -1,0 +1,44 @@
+"""Steps run before the first request: they warm the device and teach the cost model its prices."""
+
+import time
+from math import inf
+
+from offramp.model.config import ModelConfig
+from offramp.model.tokenizer import Tokens
+from offramp.scheduler.backend import Backend, Batch
+from offramp.scheduler.config import SchedulerConfig
+from offramp.scheduler.cost import CostModel
+from offramp.scheduler.request import Departure, Request, Terms
+
+ROW_TOKENS = 24
+REPEATS = 3
+
+
+def warm_up(
+    backend: Backend, model: ModelConfig, scheduler: SchedulerConfig, cost: CostModel
+) -> None:
+    """Run every stage at one row, at half a batch and at a full one.
+
+    The first run of each size pays for caches and compilation and teaches nothing.
+    """
+    tokens = min(ROW_TOKENS, model.max_tokens)
+    most = min(scheduler.max_batch_rows, scheduler.slots, scheduler.max_batch_tokens // tokens)
+    for rows in sorted({1, max(1, most // 2), max(1, most)}):
+        requests = tuple(_request(slot, tokens) for slot in range(rows))
+        for repeat in range(REPEATS):
+            for stage in range(model.exits):
+                started = time.monotonic()
+                batch = Batch(stage, requests, started)
+                backend.run(batch)
+                if repeat:
+                    cost.observe(stage, batch.tokens, time.monotonic() - started)
+
+
+def _request(slot: int, tokens: int) -> Request:
+    payload = Tokens(tuple(range(tokens)), (0,) * tokens, truncated=False)
+    terms = Terms(threshold=inf, min_exit=0, max_exit=0)
+    return Request(payload, tokens, terms, 0.0, deliver=_ignore, slot=slot)
+
+
+def _ignore(departure: Departure) -> None:
+    del departure

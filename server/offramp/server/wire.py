@@ -1,0 +1,85 @@
+"""From the scheduler's answers and the model's configuration to messages."""
+
+from google.protobuf.duration_pb2 import Duration
+
+from offramp.model.checkpoint import Checkpoint
+from offramp.scheduler.request import Answer, ExitReason
+from offramp.server.prepare import Prepared
+from offramp.server.statuses import status_of
+from offramp.v1 import classification_pb2 as pb
+from offramp.v1 import model_service_pb2 as models_pb
+
+REASONS = {
+    ExitReason.CONFIDENT: pb.EXIT_REASON_CONFIDENT,
+    ExitReason.FINAL: pb.EXIT_REASON_FINAL,
+    ExitReason.DEADLINE: pb.EXIT_REASON_DEADLINE,
+    ExitReason.LIMIT: pb.EXIT_REASON_LIMIT,
+}
+
+
+def failure(error: BaseException) -> pb.ClassifyResult:
+    """The result of an input that got no answer."""
+    return pb.ClassifyResult(error=status_of(error))
+
+
+def success(prepared: Prepared, answer: Answer) -> pb.ClassifyResult:
+    """The result of an input that was answered."""
+    checkpoint, reading = prepared.model.checkpoint, answer.reading
+    config = checkpoint.config
+    return pb.ClassifyResult(
+        classification=pb.Classification(
+            label=config.labels[reading.label],
+            label_index=reading.label,
+            confidence=reading.confidence,
+            probabilities=reading.probabilities if prepared.all_probabilities else (),
+            exit=pb.Exit(
+                index=answer.exit,
+                exits=config.exits,
+                layer=config.exit_layers[answer.exit],
+                layers=config.encoder.layers,
+                reason=REASONS[answer.reason],
+            ),
+            tokens=len(prepared.tokens),
+            truncated=prepared.tokens.truncated,
+            timing=pb.Timing(
+                queue=_duration(answer.queue),
+                compute=_duration(answer.compute),
+                total=_duration(answer.total),
+            ),
+            model=checkpoint.name,
+            threshold=prepared.terms.threshold,
+        )
+    )
+
+
+def model_message(checkpoint: Checkpoint) -> models_pb.Model:
+    """What ListModels and GetModel tell of a checkpoint."""
+    config, calibration = checkpoint.config, checkpoint.calibration
+    return models_pb.Model(
+        name=checkpoint.name,
+        labels=config.labels,
+        exits=[
+            models_pb.ModelExit(layer=layer, temperature=temperature)
+            for layer, temperature in zip(config.exit_layers, calibration.temperatures, strict=True)
+        ],
+        layers=config.encoder.layers,
+        token_limit=config.max_tokens,
+        default_threshold=calibration.default_threshold,
+        trade_offs=[
+            models_pb.TradeOff(
+                threshold=point.threshold,
+                accuracy=point.accuracy,
+                accuracy_drop=point.accuracy_drop,
+                agreement=point.agreement,
+                mean_layers=point.mean_layers,
+                layer_speedup=point.layer_speedup,
+            )
+            for point in calibration.table
+        ],
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(max(0, int(seconds * 1e9)))
+    return duration
