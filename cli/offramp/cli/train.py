@@ -11,7 +11,7 @@ from offramp.model.checkpoint import save_checkpoint
 from offramp.model.config import ModelConfig, Pooling
 from offramp.model.errors import ModelError
 from offramp.model.pretrained import load_pretrained
-from offramp.training.data import DataError, load_dataset
+from offramp.training.data import DataError, load_dataset, load_datasets
 from offramp.training.finetune import Progress, Recipe, TrainingConfig, finetune
 
 DEFAULTS = TrainingConfig()
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         seed=args.seed,
     )
     try:
-        train = load_dataset(args.data)
+        train = load_datasets(args.data)
         dev = load_dataset(args.dev, train.labels)
         pretrained = load_pretrained(args.encoder)
         shape = ModelConfig(
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="offramp train", description=__doc__)
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="training file, .jsonl or .jsonl.gz")
+    add("--data", type=Path, nargs="+", required=True, help="training files, .jsonl or .jsonl.gz")
     add("--dev", type=Path, required=True, help="development file, to choose the best epoch")
     add("--encoder", required=True, help="pretrained encoder: a directory or a hub name")
     add("--output", type=Path, required=True, help="checkpoint directory to write")

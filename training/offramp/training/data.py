@@ -64,6 +64,16 @@ def load_dataset(path: Path, labels: Sequence[str] | None = None) -> Dataset:
     return Dataset(tuple(examples), names)
 
 
+def load_datasets(paths: Sequence[Path]) -> Dataset:
+    """Read several files as one; all have the labels of the first."""
+    first, *others = paths
+    dataset = load_dataset(first)
+    examples = list(dataset.examples)
+    for path in others:
+        examples.extend(load_dataset(path, dataset.labels).examples)
+    return Dataset(tuple(examples), dataset.labels)
+
+
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from offramp.model.calibration import Calibration
 from offramp.model.checkpoint import Checkpoint
@@ -40,6 +41,8 @@ class Recipe(StrEnum):
 class TrainingConfig:
     """Hyper-parameters; learning rates are peaks of a linear warm-up and decay.
 
+    What is evaluated and kept is the moving average of the weights over the steps, which each step
+    keeps by the share `averaging` (Izmailov et al., UAI 2018, on why averages generalise).
     `distillation` is the share (0 to 1) of self-distillation in the early exits' losses, and
     `last_exit_epochs` how many of the epochs `mixed` spends on the last exit alone.
     """
@@ -56,6 +59,7 @@ class TrainingConfig:
     dropout: float = 0.1
     distillation: float = 0.5
     gradient_norm: float = 1.0
+    averaging: float = 0.999
     bfloat16: bool = False
     seed: int = 0
 
@@ -91,8 +95,10 @@ def finetune(
     model = build_model(pretrained, model_config, config.dropout).to(device)
     rows, dev_rows = tokenize(train.examples, tokenizer), tokenize(dev.examples, tokenizer)
 
-    best_score, best_weights = -1.0, model.state_dict()
-    for progress in _epochs(model, rows, dev_rows, config, device):
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
+    averaged: MultiExitModel = average.module
+    best_score, best_weights = -1.0, averaged.state_dict()
+    for progress in _epochs(model, average, rows, dev_rows, config, device):
         report(progress)
         if progress.exit_accuracies is None:
             continue
@@ -100,7 +106,7 @@ def finetune(
         score = last + sum(early) / max(len(early), 1)
         if score > best_score:
             best_score = score
-            best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+            best_weights = {name: value.clone() for name, value in averaged.state_dict().items()}
     model.load_state_dict(best_weights)
     model.eval().requires_grad_(requires_grad=False)
     calibration = Calibration.none(model_config.exits)
@@ -120,6 +126,7 @@ def build_model(
 
 def _epochs(
     model: MultiExitModel,
+    average: AveragedModel,
     rows: Sequence[Row],
     dev_rows: Sequence[Row],
     config: TrainingConfig,
@@ -143,13 +150,14 @@ def _epochs(
             nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
             optimizer.step()
             schedule.step()
+            average.update_parameters(model)
             optimizer.zero_grad()
             step += 1
             loss_value = 0.98 * loss_value + 0.02 * loss.item() if step > 1 else loss.item()
             if step % 50 == 0:
                 yield Progress(epoch, step, steps, loss_value, time.monotonic() - started)
-        model.eval()
-        logits_by_exit = exit_logits(model, dev_rows, device)
+        average.eval()
+        logits_by_exit = exit_logits(average.module, dev_rows, device)
         accuracies = exit_accuracies(logits_by_exit, torch.tensor([row.label for row in dev_rows]))
         seconds = time.monotonic() - started
         yield Progress(epoch, step, steps, loss_value, seconds, tuple(accuracies))

@@ -1,0 +1,40 @@
+# The doors of the project, one line each. `make demo` and `make test` set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+PROTOS := .venv-protos/bin/python
+SOURCES := scheduler model training server client cli demo bench
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+demo: .venv/ready
+	$(BIN)/python demo/run.py
+
+serve: .venv/ready
+	$(BIN)/offramp serve --checkpoint checkpoints/sst2-minilm
+
+test: .venv/ready
+	$(BIN)/python -m pytest -q
+
+check: .venv/ready .venv-protos/ready
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES) tests && $(BIN)/pyright $(SOURCES) tests
+	$(BIN)/lint-imports
+	$(PROTOS) protos/generate.py --check
+	$(MAKE) test
+
+protos: .venv-protos/ready
+	$(PROTOS) protos/generate.py
+
+bench: .venv/ready
+	$(BIN)/python bench/serving.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-protos/ready: protos/constraints.txt
+	$(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/pip install --quiet --requirement protos/constraints.txt
+	touch $@
+
+.PHONY: demo serve test check protos bench
