@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Run:
 
 
 @contextmanager
-def server(checkpoint: Path) -> Iterator[str]:
+def server(checkpoint: Path) -> Generator[str]:
     """`offramp serve` in a process of its own on a free port; gives its address."""
     command = [sys.executable, "-m", "offramp.cli.main", "serve", "--address", "127.0.0.1:0"]
     process = subprocess.Popen(  # noqa: S603 - our own command

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ async def _classify(args: argparse.Namespace, texts: Sequence[Text]) -> list[Out
 
 
 @asynccontextmanager
-async def _address(args: argparse.Namespace) -> AsyncIterator[str]:
+async def _address(args: argparse.Namespace) -> AsyncGenerator[str]:
     if args.address:
         yield args.address
         return

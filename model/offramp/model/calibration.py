@@ -15,7 +15,7 @@ and that threshold means full depth."""
 class Readings:
     """What one exit head says of a batch.
 
-    `labels` is int64 `[rows]`, `confidences` float32 `[rows]` in (0, 1), `probabilities` float32
+    `labels` is int64 `[rows]`, `confidences` float64 `[rows]` in (0, 1), `probabilities` float32
     `[rows, labels]`.
     """
 
@@ -31,7 +31,7 @@ def read(logits: Tensor, temperature: float) -> Readings:
     """
     probabilities = (logits.float() / temperature).softmax(-1)
     confidences, labels = probabilities.max(-1)
-    return Readings(labels, confidences.clamp(max=HIGHEST_CONFIDENCE), probabilities)
+    return Readings(labels, confidences.clamp(max=HIGHEST_CONFIDENCE).double(), probabilities)
 
 
 @dataclass(frozen=True, slots=True)

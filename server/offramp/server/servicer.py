@@ -92,9 +92,9 @@ class ModelServicer(ModelServiceServicer):
 def call_of(context: Context, priority: Priority) -> Call:
     """When this call came and until when it may last."""
     now = time.monotonic()
-    remaining = context.time_remaining()
+    remaining: float | None = context.time_remaining()
     unlimited = remaining is None or remaining > NO_DEADLINE
-    return Call(now, inf if unlimited else now + remaining, priority)
+    return Call(now, now + remaining if remaining and not unlimited else inf, priority)
 
 
 def raise_if_all_failed_alike(outcomes: Sequence[object]) -> None:

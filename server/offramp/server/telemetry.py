@@ -94,7 +94,10 @@ class Telemetry:
 
     def stepped(self, batch: Batch, seconds: float) -> None:
         """Record a step."""
-        attributes: Mapping[str, str | int] = {"offramp.model": self._model, "offramp.stage": batch.stage}
+        attributes: Mapping[str, str | int] = {
+            "offramp.model": self._model,
+            "offramp.stage": batch.stage,
+        }
         self._steps.record(seconds, attributes)
         self._rows.add(len(batch.requests), attributes)
         self._tokens.add(batch.tokens, attributes)

@@ -63,7 +63,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def _cross_fitted(logits: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     rows = len(labels)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    confidences = torch.empty(logits.shape[:2])
+    confidences = torch.empty(logits.shape[:2], dtype=torch.float64)
     predictions = torch.empty(logits.shape[:2], dtype=torch.int64)
     for fold in range(min(FOLDS, rows)):
         held_out = torch.zeros(rows, dtype=torch.bool)

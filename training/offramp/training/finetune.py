@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 import torch
 from torch import nn
@@ -95,8 +96,9 @@ def finetune(
     model = build_model(pretrained, model_config, config.dropout).to(device)
     rows, dev_rows = tokenize(train.examples, tokenizer), tokenize(dev.examples, tokenizer)
 
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
-    averaged: MultiExitModel = average.module
+    average_step = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=average_step)
+    averaged = cast("MultiExitModel", average.module)
     best_score, best_weights = -1.0, averaged.state_dict()
     for progress in _epochs(model, average, rows, dev_rows, config, device):
         report(progress)
@@ -157,7 +159,7 @@ def _epochs(
             if step % 50 == 0:
                 yield Progress(epoch, step, steps, loss_value, time.monotonic() - started)
         average.eval()
-        logits_by_exit = exit_logits(average.module, dev_rows, device)
+        logits_by_exit = exit_logits(cast("MultiExitModel", average.module), dev_rows, device)
         accuracies = exit_accuracies(logits_by_exit, torch.tensor([row.label for row in dev_rows]))
         seconds = time.monotonic() - started
         yield Progress(epoch, step, steps, loss_value, seconds, tuple(accuracies))

@@ -1,0 +1,65 @@
+"""Stand-ins for the model: readings that are known in advance, in no time."""
+
+from collections.abc import Sequence
+from math import inf
+
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.config import SchedulerConfig
+from offramp.scheduler.cost import CostModel
+from offramp.scheduler.policy import SquareRoot
+from offramp.scheduler.request import (
+    DeadlineAction,
+    Departure,
+    Priority,
+    Reading,
+    Request,
+    Terms,
+)
+from offramp.scheduler.scheduler import Scheduler
+
+
+def scheduler(stages: int = 3, **limits: int) -> Scheduler:
+    """A scheduler with an untaught cost model."""
+    config = SchedulerConfig(stages=stages, **limits)
+    return Scheduler(config, SquareRoot(), CostModel(stages))
+
+
+def request(
+    arrived: float = 0.0,
+    *,
+    confidences: Sequence[float] = (0.5, 0.7, 0.9),
+    tokens: int = 8,
+    threshold: float = 0.8,
+    min_exit: int = 0,
+    max_exit: int = 99,
+    deadline: float = inf,
+    action: DeadlineAction = DeadlineAction.BEST_ANSWER,
+    priority: Priority = Priority.INTERACTIVE,
+    log: list[Departure] | None = None,
+) -> Request:
+    """A request whose payload is what each exit will say of it."""
+    terms = Terms(threshold, min_exit, max_exit, priority, deadline, action)
+    delivered = [] if log is None else log
+    return Request(tuple(confidences), tokens, terms, arrived, deliver=delivered.append)
+
+
+def read(of: Request, stage: int) -> Reading:
+    """What the exit of a stage says of a fake request."""
+    assert isinstance(of.payload, tuple)
+    confidence = float(of.payload[stage])
+    return Reading(0, confidence, (confidence, 1 - confidence))
+
+
+class FakeBackend:
+    """Reads fake requests; fails batches that hold a poisonous one (confidence below 0)."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        """Readings of the batch, or RuntimeError."""
+        self.batches.append(batch)
+        readings = [read(one, batch.stage) for one in batch.requests]
+        if any(reading.confidence < 0 for reading in readings):
+            raise RuntimeError("poison")
+        return readings
