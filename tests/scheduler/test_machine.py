@@ -31,7 +31,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.now = 0.0
         self.batch: Batch | None = None
-        self.held: set[Request] = set()
+        self.held: list[Request] = []
 
     @rule(
         confidences=st.tuples(SHARE, SHARE, SHARE),
@@ -69,12 +69,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.core.submit(one, self.now)
         except SchedulerError:
             return
-        self.held.add(one)
+        self.held.append(one)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        one = data.draw(st.sampled_from(sorted(self.held, key=id)))
+        one = data.draw(st.sampled_from(self.held))
         self.core.cancel(one)
         self.held.remove(one)
 
