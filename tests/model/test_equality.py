@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from offramp.model.pretrained import load_pretrained
 from offramp.model.tokenizer import Tokens
 
 VOCABULARY = 200
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
     "num_hidden_layers": 4,
@@ -48,13 +49,14 @@ FAMILIES = {
 def test_every_layer_of_a_mixed_batch(family: str, tmp_path: Path) -> None:
     config: PreTrainedConfig = FAMILIES[family]
     torch.manual_seed(0)
-    theirs = AutoModel.from_config(config).eval()
+    theirs: Any = AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     theirs.save_pretrained(tmp_path)
     words = Tokenizer(models.WordLevel({str(i): i for i in range(VOCABULARY)}, unk_token="0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="0").save_pretrained(tmp_path)
+    fast = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="0")  # type: ignore[no-untyped-call]
+    fast.save_pretrained(tmp_path)
 
     encoder = load_pretrained(str(tmp_path)).encoder().eval()
     draw = random.Random(0)

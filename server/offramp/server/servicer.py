@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import grpc.aio
 
@@ -92,7 +92,7 @@ class ModelServicer(ModelServiceServicer):
 def call_of(context: Context, priority: Priority) -> Call:
     """When this call came and until when it may last."""
     now = time.monotonic()
-    remaining: float | None = context.time_remaining()
+    remaining = cast("float | None", context.time_remaining())
     unlimited = remaining is None or remaining > NO_DEADLINE
     return Call(now, now + remaining if remaining and not unlimited else inf, priority)
 
