@@ -16,7 +16,7 @@ test: .venv/ready
 
 check: .venv/ready .venv-protos/ready
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
-	$(BIN)/mypy $(SOURCES) tests && $(BIN)/pyright $(SOURCES) tests
+	$(BIN)/mypy $(SOURCES) tests && $(BIN)/pyright --pythonpath $(BIN)/python $(SOURCES) tests
 	$(BIN)/lint-imports
 	$(PROTOS) protos/generate.py --check
 	$(MAKE) test
