@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from offramp.model.checkpoint import save_checkpoint
+from offramp.model.checkpoint import load_checkpoint, save_checkpoint
 from offramp.model.config import ModelConfig, Pooling
 from offramp.model.errors import ModelError
+from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import load_pretrained
-from offramp.training.data import DataError, load_dataset, load_datasets
+from offramp.training.data import DataError, load_dataset, load_datasets, load_unlabelled
 from offramp.training.finetune import Progress, Recipe, TrainingConfig, finetune
 
 DEFAULTS = TrainingConfig()
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         train = load_datasets(args.data)
         dev = load_dataset(args.dev, train.labels)
+        unlabelled = load_unlabelled(args.unlabelled)
         pretrained = load_pretrained(args.encoder)
         shape = ModelConfig(
             encoder=pretrained.config,
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             pooling=args.pooling,
             max_tokens=args.max_tokens,
         )
+        teacher = _teacher(args.teacher, train.labels)
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp train: {error}", file=sys.stderr)
         return 1
@@ -51,7 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         if progress.exit_accuracies is not None:
             history.append(progress)
 
-    checkpoint = finetune(pretrained, shape, train, dev, config, report)
+    checkpoint = finetune(
+        pretrained, shape, train, dev, config, report, unlabelled=unlabelled, teacher=teacher
+    )
     save_checkpoint(checkpoint, args.output)
     log = {"config": asdict(config), "epochs": [asdict(progress) for progress in history]}
     (args.output / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
@@ -59,12 +64,30 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _teacher(directory: Path | None, labels: Sequence[str]) -> MultiExitModel | None:
+    if directory is None:
+        return None
+    checkpoint = load_checkpoint(directory)
+    if checkpoint.config.labels != tuple(labels):
+        known = list(checkpoint.config.labels)
+        raise DataError(
+            directory, None, f"the teacher knows the labels {known}, not {list(labels)}"
+        )
+    return checkpoint.model
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="offramp train", description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, nargs="+", required=True, help="training files, .jsonl or .jsonl.gz")
     add("--dev", type=Path, required=True, help="development file, to choose the best epoch")
-    add("--encoder", required=True, help="pretrained encoder: a directory or a hub name")
+    add(
+        "--encoder",
+        required=True,
+        help="encoder to start from: a directory (one of our checkpoints too) or a hub name",
+    )
+    add("--unlabelled", type=Path, nargs="+", default=[], help="texts taught by distillation alone")
+    add("--teacher", type=Path, help="checkpoint whose last exit teaches every exit")
     add("--output", type=Path, required=True, help="checkpoint directory to write")
     add("--exits", type=int, nargs="+", help="layers with an exit after them (default: all)")
     add("--pooling", type=Pooling, choices=list(Pooling), default=Pooling.MEAN)

@@ -40,6 +40,11 @@ class Checkpoint:
         return replace(self, calibration=calibration)
 
 
+def is_checkpoint(directory: Path) -> bool:
+    """Whether a directory means to be one of ours; loading it may still say what is wrong."""
+    return (directory / "exits.json").is_file()
+
+
 def load_checkpoint(
     directory: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:

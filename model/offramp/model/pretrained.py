@@ -4,12 +4,14 @@
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 
+from offramp.model.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from offramp.model.config import Activation, EncoderConfig
 from offramp.model.encoder import Encoder
 from offramp.model.errors import UnsupportedEncoderError
@@ -51,10 +53,12 @@ FAMILIES = ("bert", "roberta", "distilbert", "electra")
 
 
 def load_pretrained(name: str) -> PretrainedEncoder:
-    """Load an encoder from a checkpoint directory or a hub name.
+    """Load an encoder from a checkpoint directory, Hugging Face's or ours, or a hub name.
 
     Raises UnsupportedEncoderError where the family, an option or the file format is not ours.
     """
+    if is_checkpoint(Path(name)):
+        return _encoder_of(load_checkpoint(Path(name)))
     try:
         config = AutoConfig.from_pretrained(name)
         shape = encoder_config(config)
@@ -72,6 +76,16 @@ def load_pretrained(name: str) -> PretrainedEncoder:
         else None
     )
     return PretrainedEncoder(shape, rename_weights(shape, state), backend.to_str(), pooler)
+
+
+def _encoder_of(checkpoint: Checkpoint) -> PretrainedEncoder:
+    model = checkpoint.model
+    return PretrainedEncoder(
+        config=checkpoint.config.encoder,
+        weights=dict(model.encoder.state_dict()),
+        tokenizer=checkpoint.tokenizer.definition,
+        pooler=None if model.pooler is None else dict(model.pooler.state_dict()),
+    )
 
 
 def encoder_config(config: PreTrainedConfig) -> EncoderConfig:

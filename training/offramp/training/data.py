@@ -1,4 +1,4 @@
-"""Labelled text: JSON Lines, plain or gzip'd, one `{"text", "text_pair"?, "label"}` a line.
+"""Text with labels: JSON Lines, plain or gzip'd, one `{"text", "text_pair"?, "label"}` a line.
 
 A label is a name or an index. Names of indices come from a `labels.json` beside the file
 (`{"labels": [...]}`); names without such a file are taken in alphabetical order.
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+UNLABELLED = -1
+"""The label of an example that has none."""
+
 
 class DataError(Exception):
     """Labelled data that cannot be used; names the file, the line and the cause."""
@@ -21,7 +24,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled input; `label` is an index into the label names."""
+    """One input; `label` is an index into the label names, or `UNLABELLED`."""
 
     text: str
     text_pair: str | None
@@ -74,18 +77,27 @@ def load_datasets(paths: Sequence[Path]) -> Dataset:
     return Dataset(tuple(examples), dataset.labels)
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def load_unlabelled(paths: Sequence[Path]) -> tuple[Example, ...]:
+    """Read texts alone from files of the same form; labels are ignored where there are any."""
+    return tuple(
+        Example(record["text"], record.get("text_pair"), UNLABELLED)
+        for path in paths
+        for _, record in _records(path, labelled=False)
+    )
+
+
+def _records(path: Path, *, labelled: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, _record(path, number, line)
+                    yield number, _record(path, number, line, labelled=labelled)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(path, None, f"cannot be read: {error}") from error
 
 
-def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+def _record(path: Path, number: int, line: str, *, labelled: bool) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
@@ -97,7 +109,7 @@ def _record(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(record.get("text_pair"), str | None):
         raise DataError(path, number, "text_pair must be a text or null")
     label = record.get("label")
-    if not isinstance(label, str | int) or isinstance(label, bool):
+    if labelled and (not isinstance(label, str | int) or isinstance(label, bool)):
         raise DataError(path, number, "has no label (a name or an index)")
     return record
 

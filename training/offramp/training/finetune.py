@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -26,7 +26,7 @@ from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import PretrainedEncoder
 from offramp.model.tokenizer import TextTokenizer
 from offramp.training.batches import Row, collate, shuffled_batches, tokenize
-from offramp.training.data import Dataset
+from offramp.training.data import Dataset, Example
 from offramp.training.evaluate import exit_accuracies, exit_logits
 from offramp.training.losses import exits_loss
 
@@ -84,8 +84,14 @@ def finetune(
     dev: Dataset,
     config: TrainingConfig,
     report: Callable[[Progress], None],
+    *,
+    unlabelled: Sequence[Example] = (),
+    teacher: MultiExitModel | None = None,
 ) -> Checkpoint:
     """Train a multi-exit model and return its best epoch, uncalibrated.
+
+    Unlabelled examples, and with a teacher all of them, are taught by distillation: see
+    `exits_loss`. The teacher reads the same tokens and knows the same labels.
 
     Best is the epoch with the highest mean dev accuracy over the exits, the last one counted as
     much as all the others together. The same seed gives the same model on the same machine.
@@ -94,13 +100,15 @@ def finetune(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = TextTokenizer(pretrained.tokenizer, model_config.max_tokens)
     model = build_model(pretrained, model_config, config.dropout).to(device)
-    rows, dev_rows = tokenize(train.examples, tokenizer), tokenize(dev.examples, tokenizer)
+    rows = tokenize((*train.examples, *unlabelled), tokenizer)
+    dev_rows = tokenize(dev.examples, tokenizer)
+    taught = None if teacher is None else exit_logits(teacher.to(device), rows, device)[-1]
 
     average_step = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
     average = AveragedModel(model, multi_avg_fn=average_step)
     averaged = cast("MultiExitModel", average.module)
     best_score, best_weights = -1.0, averaged.state_dict()
-    for progress in _epochs(model, average, rows, dev_rows, config, device):
+    for progress in _epochs(model, average, rows, taught, dev_rows, config, device):
         report(progress)
         if progress.exit_accuracies is None:
             continue
@@ -130,6 +138,7 @@ def _epochs(
     model: MultiExitModel,
     average: AveragedModel,
     rows: Sequence[Row],
+    taught: Tensor | None,
     dev_rows: Sequence[Row],
     config: TrainingConfig,
     device: torch.device,
@@ -147,7 +156,9 @@ def _epochs(
             packed, labels = collate(batch, device)
             with _autocast(device, config):
                 logits = model(packed)
-            loss = exits_loss(logits[-1:] if last_only else logits, labels, config.distillation)
+            trained = logits[-1:] if last_only else logits
+            teaching = None if taught is None else taught[[row.index for row in batch]].to(device)
+            loss = exits_loss(trained, labels, config.distillation, teaching)
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
             optimizer.step()
