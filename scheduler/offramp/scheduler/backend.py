@@ -9,11 +9,15 @@ from offramp.scheduler.request import Reading, Request
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests at one stage, run together once; `started` is the scheduler's clock in seconds."""
+    """Requests at one stage, run together once.
+
+    `started` is the scheduler's clock and `predicted` what the cost model expects, in seconds.
+    """
 
     stage: int
     requests: tuple[Request, ...]
     started: float
+    predicted: float = 0.0
 
     @property
     def tokens(self) -> int:

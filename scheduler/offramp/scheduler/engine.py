@@ -5,21 +5,31 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
-from offramp.scheduler.backend import Backend
+from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.observer import NullObserver, Observer
-from offramp.scheduler.request import Answer, Departure, Request, Terms
+from offramp.scheduler.request import Answer, Departure, Request, State, Terms
 from offramp.scheduler.scheduler import Scheduler
 
 AnswerFuture = asyncio.Future[Answer]
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A scheduler and whoever counts what it does."""
+
+    scheduler: Scheduler
+    observer: Observer
+
+
 class Engine:
     """Submits requests to a scheduler and steps its batches through a backend.
 
-    Everything here runs on one event loop but `backend.run`, which runs on `executor`. The clock
-    is `time.monotonic`, for arrivals and deadlines alike.
+    An `idle` lane has requests of its own, in slots of its own, and is stepped only when nothing
+    else is ready; nobody waits for them. Everything here runs on one event loop but `backend.run`,
+    which runs on `executor`. The clock is `time.monotonic`, for arrivals and deadlines alike.
     """
 
     def __init__(
@@ -28,23 +38,28 @@ class Engine:
         backend: Backend,
         executor: Executor,
         observer: Observer | None = None,
+        idle: Lane | None = None,
     ) -> None:
         self.scheduler = scheduler
+        self._observer = observer or NullObserver()
+        self._lane = Lane(scheduler, self._observer)
+        self._idle = idle
         self._backend = backend
         self._executor = executor
-        self._observer = observer or NullObserver()
         self._work = asyncio.Event()
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._stopping = False
 
-    def submit(self, payload: object, tokens: int, terms: Terms, arrived: float) -> AnswerFuture:
+    def submit(
+        self, payload: object, tokens: int, terms: Terms, arrived: float, context: object = None
+    ) -> AnswerFuture:
         """Submit one request; the future will hold its Answer or a SchedulerError.
 
         Cancelling the future cancels the request, wherever it is. Raises the SchedulerError of a
         request that is refused.
         """
         future: AnswerFuture = asyncio.get_running_loop().create_future()
-        request = Request(payload, tokens, terms, arrived, deliver=_settler(future))
+        request = Request(payload, tokens, terms, arrived, _settler(future), context)
         try:
             self.scheduler.submit(request, time.monotonic())
         except SchedulerError as error:
@@ -52,13 +67,20 @@ class Engine:
             raise
 
         def forget(settled: AnswerFuture) -> None:
-            if settled.cancelled():
+            if settled.cancelled() and request.state is not State.DONE:
+                self._observer.cancelled(request, request.state)
                 self.scheduler.cancel(request)
                 self._grant_room()
 
         future.add_done_callback(forget)
         self._work.set()
         return future
+
+    def submit_idle(self, request: Request) -> None:
+        """Submit a request to the idle lane; raises the SchedulerError of one that is refused."""
+        assert self._idle is not None
+        self._idle.scheduler.submit(request, time.monotonic())
+        self._work.set()
 
     async def room(self) -> None:
         """Return when the queue has room, for callers who would rather wait than be refused."""
@@ -71,8 +93,7 @@ class Engine:
         """Step until `stop`, and then until everything held has left."""
         loop = asyncio.get_running_loop()
         while True:
-            batch, departures = self.scheduler.next_batch(time.monotonic())
-            self._deliver(departures)
+            lane, batch = self._next()
             if batch is None:
                 if self._stopping and self.scheduler.idle:
                     return
@@ -82,11 +103,12 @@ class Engine:
             try:
                 readings = await loop.run_in_executor(self._executor, self._backend.run, batch)
             except Exception as error:  # noqa: BLE001 - whatever a model raises
-                departures = self.scheduler.fail(batch, error)
+                lane.observer.failed(batch, error)
+                departures = lane.scheduler.fail(batch, error)
             else:
-                departures = self.scheduler.complete(batch, readings, time.monotonic())
-            self._observer.stepped(batch, time.monotonic() - batch.started)
-            self._deliver(departures)
+                departures = lane.scheduler.complete(batch, readings, time.monotonic())
+                lane.observer.stepped(batch, time.monotonic() - batch.started)
+            self._deliver(lane, departures)
 
     def stop(self) -> None:
         """Refuse new requests; `run` returns when those held have left."""
@@ -94,9 +116,19 @@ class Engine:
         self.scheduler.drain()
         self._work.set()
 
-    def _deliver(self, departures: Sequence[Departure]) -> None:
+    def _next(self) -> tuple[Lane, Batch | None]:
+        """The next batch and the lane it is of; the idle lane's only if there is no other."""
+        for lane in (self._lane, None if self._stopping else self._idle):
+            if lane is not None:
+                batch, departures = lane.scheduler.next_batch(time.monotonic())
+                self._deliver(lane, departures)
+                if batch is not None:
+                    return lane, batch
+        return self._lane, None
+
+    def _deliver(self, lane: Lane, departures: Sequence[Departure]) -> None:
         for departure in departures:
-            self._observer.departed(departure)
+            lane.observer.departed(departure)
             departure.deliver()
         self._grant_room()
 

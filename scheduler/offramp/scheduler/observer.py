@@ -1,10 +1,10 @@
-"""What the engine tells whoever counts: steps, departures, refusals."""
+"""What the engine tells whoever counts: steps, departures, refusals, cancellations."""
 
 from typing import Protocol
 
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.errors import SchedulerError
-from offramp.scheduler.request import Departure, Request
+from offramp.scheduler.request import Departure, Request, State
 
 
 class Observer(Protocol):
@@ -12,6 +12,10 @@ class Observer(Protocol):
 
     def stepped(self, batch: Batch, seconds: float) -> None:
         """A batch ran."""
+        ...
+
+    def failed(self, batch: Batch, error: Exception) -> None:
+        """A batch could not be run; its requests depart next."""
         ...
 
     def departed(self, departure: Departure) -> None:
@@ -22,6 +26,10 @@ class Observer(Protocol):
         """A request was not admitted to the queue."""
         ...
 
+    def cancelled(self, request: Request, state: State) -> None:
+        """A request's owner gave it up while it was in this state."""
+        ...
+
 
 class NullObserver:
     """Counts nothing."""
@@ -29,8 +37,14 @@ class NullObserver:
     def stepped(self, batch: Batch, seconds: float) -> None:
         """Ignore it."""
 
+    def failed(self, batch: Batch, error: Exception) -> None:
+        """Ignore it."""
+
     def departed(self, departure: Departure) -> None:
         """Ignore it."""
 
     def refused(self, request: Request, error: SchedulerError) -> None:
+        """Ignore it."""
+
+    def cancelled(self, request: Request, state: State) -> None:
         """Ignore it."""

@@ -82,7 +82,8 @@ class Answer:
 class Request:
     """One input on its way; only the scheduler changes it once submitted.
 
-    `payload` is the backend's (token ids, say) and `deliver` is told once how the request left.
+    `payload` is the backend's (token ids, say), `context` belongs to whoever observes, and
+    `deliver` is told once how the request left.
     """
 
     payload: object
@@ -90,6 +91,7 @@ class Request:
     terms: Terms
     arrived: float
     deliver: Callable[["Departure"], None]
+    context: object = None
     state: State = State.QUEUED
     stage: int = 0
     slot: int = field(default=-1)

@@ -47,7 +47,7 @@ class Scheduler:
     def __init__(self, config: SchedulerConfig, policy: Policy, cost: CostModel) -> None:
         self.config = config
         self.cost = cost
-        self.slots = SlotTable(config.slots)
+        self.slots = SlotTable(config.slots, config.first_slot)
         self.reach = Reach(config.stages)
         self._policy = policy
         self._lines = [Line() for _ in range(config.stages)]
@@ -126,7 +126,9 @@ class Scheduler:
                     if request.slot < 0:
                         request.slot = self.slots.take()
                 self._running += len(fit)
-                return Batch(stage, tuple(fit), now), departures
+                tokens = sum(request.tokens for request in fit)
+                predicted = self.cost.predict(stage, tokens)
+                return Batch(stage, tuple(fit), now, predicted), departures
         return None, departures
 
     def complete(self, batch: Batch, readings: Sequence[Reading], now: float) -> list[Departure]:

@@ -2,11 +2,11 @@
 
 
 class SlotTable:
-    """Hands out slot numbers from 0; the last one given back is the first taken again."""
+    """Hands out slot numbers from `first`; the last one given back is the first taken again."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, first: int = 0) -> None:
         self.capacity = capacity
-        self._free = list(reversed(range(capacity)))
+        self._free = list(reversed(range(first, first + capacity)))
 
     @property
     def free(self) -> int:

@@ -18,7 +18,7 @@ from opentelemetry.sdk.environment_variables import (
 
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.errors import SchedulerError
-from offramp.scheduler.request import Answer, Departure, Request
+from offramp.scheduler.request import Answer, Departure, Request, State
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.statuses import reason_of
 
@@ -102,6 +102,9 @@ class Telemetry:
         self._rows.add(len(batch.requests), attributes)
         self._tokens.add(batch.tokens, attributes)
 
+    def failed(self, batch: Batch, error: Exception) -> None:
+        """Ignore it: each of its requests departs."""
+
     def departed(self, departure: Departure) -> None:
         """Record a request that left."""
         if isinstance(departure.outcome, Answer):
@@ -113,6 +116,9 @@ class Telemetry:
         """Record a request that was not admitted."""
         del request
         self._failed(error)
+
+    def cancelled(self, request: Request, state: State) -> None:
+        """Ignore it."""
 
     def _answered(self, answer: Answer) -> None:
         model = {"offramp.model": self._model}

@@ -1,0 +1,128 @@
+"""The engine on a real event loop with a fake backend: what it tells and whom it runs first."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
+
+import pytest
+from fakes import FakeBackend, request, scheduler
+
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.engine import Engine, Lane
+from offramp.scheduler.errors import QueueFullError, SchedulerError, StepFailedError
+from offramp.scheduler.observer import NullObserver
+from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
+
+TERMS = Terms(threshold=0.8, min_exit=0, max_exit=99)
+
+
+class Notes(NullObserver):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, object]] = []
+
+    def stepped(self, batch: Batch, seconds: float) -> None:
+        assert seconds >= 0
+        self.lines.append(("stepped", batch.stage))
+
+    def failed(self, batch: Batch, error: Exception) -> None:
+        self.lines.append(("failed", str(error)))
+
+    def departed(self, departure: Departure) -> None:
+        self.lines.append(("departed", type(departure.outcome)))
+
+    def refused(self, request: Request, error: SchedulerError) -> None:
+        self.lines.append(("refused", type(error)))
+
+    def cancelled(self, request: Request, state: State) -> None:
+        self.lines.append(("cancelled", state))
+
+
+async def test_the_observer_is_told_of_everything_that_happens() -> None:
+    notes = Notes()
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(scheduler(max_queue_requests=2), FakeBackend(), executor, notes)
+        answered = engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
+        given_up = engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
+        with pytest.raises(QueueFullError):
+            engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
+        given_up.cancel()
+        task = asyncio.create_task(engine.run())
+        assert (await answered).exit == 1
+        with pytest.raises(StepFailedError):
+            await engine.submit((-1.0, 0.9, 0.9), 8, TERMS, 0.0)
+        engine.stop()
+        await task
+    assert notes.lines == [
+        ("refused", QueueFullError),
+        ("cancelled", State.QUEUED),
+        ("stepped", 0),
+        ("stepped", 1),
+        ("departed", Answer),
+        ("failed", "poison"),
+        ("departed", StepFailedError),
+    ]
+
+
+class Order(FakeBackend):
+    """Adds a request of the first lane while the second step of the idle lane runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrive: Callable[[], None] = lambda: None
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        if len(self.batches) == 1:
+            self.arrive()
+        return super().run(batch)
+
+
+async def test_the_idle_lane_runs_only_when_nothing_else_is_ready() -> None:
+    backend = Order()
+    loop = asyncio.get_running_loop()
+    done: list[Departure] = []
+    with ThreadPoolExecutor(1) as executor:
+        idle = Lane(scheduler(slots=1, first_slot=64), NullObserver())
+        engine = Engine(scheduler(slots=64), backend, executor, idle=idle)
+        finished = asyncio.Event()
+
+        def leave(departure: Departure) -> None:
+            done.append(departure)
+            finished.set()
+
+        arrived = asyncio.Event()
+        answers: list[asyncio.Future[Answer]] = []
+
+        def arrive() -> None:
+            answers.append(engine.submit((0.5, 0.5, 0.5), 8, TERMS, 0.0))
+            arrived.set()
+
+        def arrive_while_running() -> None:
+            loop.call_soon_threadsafe(arrive)
+            asyncio.run_coroutine_threadsafe(arrived.wait(), loop).result()
+
+        backend.arrive = arrive_while_running
+        shadow = request(confidences=(0.9, 0.9, 0.9), threshold=inf)
+        shadow.deliver = leave
+        engine.submit_idle(shadow)
+        task = asyncio.create_task(engine.run())
+        await finished.wait()
+        engine.stop()
+        await task
+    rows = [(batch.stage, batch.requests[0] is shadow) for batch in backend.batches]
+    assert rows == [(0, True), (1, True), (0, False), (1, False), (2, False), (2, True)]
+    assert answers[0].result().exit == 2
+    assert isinstance(done[0].outcome, Answer)
+
+
+async def test_stopping_does_not_wait_for_the_idle_lane() -> None:
+    backend = FakeBackend()
+    with ThreadPoolExecutor(1) as executor:
+        idle = Lane(scheduler(), NullObserver())
+        engine = Engine(scheduler(), backend, executor, idle=idle)
+        engine.submit_idle(request(threshold=inf))
+        engine.stop()
+        await engine.run()
+    assert not backend.batches
