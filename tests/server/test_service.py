@@ -8,6 +8,7 @@ from service import ROOT, serving
 
 from offramp.client import (
     Answer,
+    DeadlineExceededError,
     ExitReason,
     InvalidRequestError,
     ModelNotFoundError,
@@ -42,7 +43,8 @@ async def test_answers_options_and_errors() -> None:
             await client.classify("x", min_exit=9)
         with pytest.raises(ModelNotFoundError):
             await client.classify("x", model="other")
-        with pytest.raises(OverloadedError, match="deadline"):
+        # Refused by the server or given up by the client: which is first is a matter of timing.
+        with pytest.raises((OverloadedError, DeadlineExceededError), match=r"[Dd]eadline"):
             await client.classify("x", timeout=0.002)
 
 
