@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := .venv-protos/bin/python
-SOURCES := scheduler model training server client cli demo bench
+SOURCES := scheduler model training server client cli demo bench deploy
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 demo: .venv/ready

@@ -12,7 +12,7 @@ import uvloop
 from offramp.model.errors import ModelError
 from offramp.server.app import serve
 from offramp.server.config import Limits, ServerConfig
-from offramp.server.telemetry import configure
+from offramp.server.telemetry.setup import OFF, configure
 
 LIMITS = Limits()
 
@@ -21,8 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     """Serve; returns the exit status."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    configure()
+    telemetry = OFF
     try:
+        telemetry = configure()
         config = ServerConfig(
             address=args.address,
             checkpoints=tuple(args.checkpoint),
@@ -38,10 +39,12 @@ def main(arguments: Sequence[str]) -> int:
             drain_grace=args.drain_grace,
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config, _announce))
+            runner.run(serve(config, _announce, telemetry))
     except (ModelError, OSError, ValueError) as error:
         print(f"offramp serve: {error}", file=sys.stderr)
         return 1
+    finally:
+        telemetry.close()
     return 0
 
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -24,7 +25,10 @@ from offramp.server.config import ServerConfig
 from offramp.server.interceptors import ErrorInterceptor
 from offramp.server.served import ModelRegistry, ServedModel
 from offramp.server.servicer import ClassifierServicer, ModelServicer
-from offramp.server.telemetry import Telemetry
+from offramp.server.telemetry.model_metrics import ModelMetrics
+from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
+from offramp.server.telemetry.rpc import CallInterceptor
+from offramp.server.telemetry.setup import OFF, Telemetry
 from offramp.server.warmup import warm_up
 from offramp.v1 import classifier_service_pb2, model_service_pb2
 from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
@@ -40,9 +44,11 @@ TOKENIZER_THREADS = 2
 class App:
     """A server with its models loaded and warm; `start` opens its port, `stop` drains it."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, telemetry: Telemetry = OFF) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._config = config
+        self._telemetry = telemetry
+        self._loop_lag = LoopLag(telemetry.registry) if telemetry.registry else None
         self._device = ThreadPoolExecutor(
             1, "offramp-device", initializer=_use_threads, initargs=(config.threads,)
         )
@@ -65,6 +71,8 @@ class App:
             raise OSError(f"cannot listen on {self._config.address}: {error}") from error
         self._engines = [asyncio.create_task(model.engine.run()) for model in self._registry]
         await self._server.start()
+        if self._loop_lag is not None:
+            self._loop_lag.start()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return f"{host}:{port}"
@@ -82,6 +90,8 @@ class App:
         await self._server.stop(config.drain_grace)
         for model in self._registry:
             model.engine.stop()
+        if self._loop_lag is not None:
+            self._loop_lag.stop()
         outcomes = await asyncio.gather(*self._engines, return_exceptions=True)
         self._device.shutdown()
         self._tokenizers.shutdown()
@@ -99,18 +109,31 @@ class App:
             max_batch_tokens=limits.max_batch_tokens,
             max_queue_requests=limits.max_queue_requests,
         )
+        if self._telemetry.registry is not None:
+            watch_memory(self._telemetry.registry, torch.device(self._config.device))
         cost = CostModel(shape.exits)
         backend = TorchBackend(checkpoint, limits.slots, torch.device(self._config.device))
         self._device.submit(warm_up, backend, shape, settings, cost).result()
         scheduler = Scheduler(settings, SquareRoot(), cost)
-        telemetry = Telemetry(checkpoint.name, shape.exit_layers, scheduler)
-        engine = Engine(scheduler, backend, self._device, telemetry)
-        return ServedModel(checkpoint, engine, self._tokenizers)
+        registry = self._telemetry.registry
+        if registry is None:
+            return ServedModel(
+                checkpoint, Engine(scheduler, backend, self._device), self._tokenizers
+            )
+        metrics = ModelMetrics(
+            registry, checkpoint.name, shape.exit_layers, scheduler, lambda: backend.positions
+        )
+        engine = Engine(scheduler, backend, self._device, metrics)
+        return ServedModel(checkpoint, engine, self._tokenizers, metrics.tokenized)
 
     def _build_server(self) -> grpc.aio.Server:
         config = self._config
+        interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor()]
+        telemetry = self._telemetry
+        if telemetry.registry or telemetry.tracer:
+            interceptors.insert(0, CallInterceptor(telemetry.registry, telemetry.tracer))
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=interceptors,
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", config.max_message_bytes),
@@ -128,7 +151,9 @@ class App:
         return server
 
 
-async def serve(config: ServerConfig, announce: Callable[[str], None]) -> None:
+async def serve(
+    config: ServerConfig, announce: Callable[[str], None], telemetry: Telemetry = OFF
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain; `announce` is told the address once it serves.
 
     Raises ModelError or OSError if it cannot start, and whatever killed an engine.
@@ -137,7 +162,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> None:
     signalled = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, signalled.set)
-    app = App(config)
+    app = App(config, telemetry)
     announce(await app.start())
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -26,6 +26,8 @@ class TorchBackend:
         self._temperatures = checkpoint.calibration.temperatures
         self._exit_layers = config.exit_layers
         self._device = device
+        self.positions = 0
+        """Token positions that the last step computed, padding included."""
         dtype = next(checkpoint.model.parameters()).dtype
         self._hidden = torch.zeros(slots * tokens, size, dtype=dtype, device=device)
         self._pooled = torch.zeros(slots, config.encoder.layers, size, dtype=dtype, device=device)
@@ -46,6 +48,7 @@ class TorchBackend:
             layout = Layout.of([request.tokens for request in requests])
             hidden = self._hidden.index_select(0, places)
             pooled = self._pooled[slots, : self._exit_layers[batch.stage - 1]]
+        self.positions = hidden.shape[0]
         output = self._model.run_stage(batch.stage, hidden, pooled, layout)
         if batch.stage + 1 < len(self._exit_layers):
             self._hidden.index_copy_(0, places, output.hidden)

@@ -1,7 +1,8 @@
 """The models of a server by name, each with its tokenizer and its engine."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -14,17 +15,25 @@ from offramp.v1 import classification_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A checkpoint, the engine that runs it and the threads that tokenize for it."""
+    """A checkpoint, the engine that runs it and the threads that tokenize for it.
+
+    `tokenized` is told how many seconds the tokenizing of how many inputs took.
+    """
 
     checkpoint: Checkpoint
     engine: Engine
     tokenizers: Executor
+    tokenized: Callable[[float, int], None] | None = None
 
     async def tokenize(self, inputs: Sequence[pb.TextInput]) -> list[Tokens]:
         """Tokenize on a thread, never on the event loop."""
         texts = [(i.text, i.text_pair if i.HasField("text_pair") else None) for i in inputs]
         encode = self.checkpoint.tokenizer.encode
-        return await asyncio.get_running_loop().run_in_executor(self.tokenizers, encode, texts)
+        started = time.perf_counter()
+        tokens = await asyncio.get_running_loop().run_in_executor(self.tokenizers, encode, texts)
+        if self.tokenized is not None:
+            self.tokenized(time.perf_counter() - started, len(inputs))
+        return tokens
 
 
 class ModelRegistry:

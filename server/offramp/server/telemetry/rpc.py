@@ -1,0 +1,116 @@
+"""Around every call of ours, outermost: its time and status, and its span.
+
+OpenTelemetry's own interceptor for grpc.aio breaks on handlers that read and write their context,
+as our streams do; this one only awaits them.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, cast
+
+import grpc
+import grpc.aio
+from opentelemetry.propagate import extract
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, use_span
+
+from offramp.server.interceptors import CODES, PREFIX, Context, Handler
+from offramp.server.statuses import reason_of, status_of
+from offramp.server.telemetry.registry import Histogram, Registry
+
+SYSTEM = "grpc"
+SERVER_ERRORS = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
+"""Statuses that are the server's fault and make its span an error, by the conventions."""
+
+Behavior: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Records the duration of calls and makes a span of each, as far as they are asked for."""
+
+    def __init__(self, registry: Registry | None, tracer: Tracer | None) -> None:
+        self._durations = registry.histogram("rpc.server.call.duration") if registry else None
+        self._tracer = tracer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of a method of ours, leave others alone."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(PREFIX):
+            return handler  # type: ignore[return-value]  # None is a method that nobody implements
+        unary = handler.unary_unary is not None
+        behavior = cast("Behavior", handler.unary_unary if unary else handler.stream_stream)
+        observed = _Call(handler_call_details, behavior, self._durations, self._tracer).run
+        make = (
+            grpc.unary_unary_rpc_method_handler if unary else grpc.stream_stream_rpc_method_handler
+        )
+        return make(
+            cast("Any", observed),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+class _Call:
+    """One call on its way through its handler."""
+
+    def __init__(
+        self,
+        details: grpc.HandlerCallDetails,
+        behavior: Behavior,
+        durations: Histogram | None,
+        tracer: Tracer | None,
+    ) -> None:
+        self._method = details.method.removeprefix("/")
+        self._metadata = details.invocation_metadata
+        self._behavior = behavior
+        self._durations = durations
+        self._tracer = tracer
+
+    async def run(self, request: object, context: Context) -> object:
+        if self._tracer is None:
+            return await self._timed(request, context, None)
+        carrier = {key: value for key, value in self._metadata or () if isinstance(value, str)}
+        span = self._tracer.start_span(
+            self._method,
+            extract(carrier),
+            SpanKind.SERVER,
+            {"rpc.system.name": SYSTEM, "rpc.method": self._method},
+        )
+        with use_span(
+            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
+        ):
+            return await self._timed(request, context, span)
+
+    async def _timed(self, request: object, context: Context, span: Span | None) -> object:
+        started = time.perf_counter()
+        code, error = "OK", None
+        try:
+            return await self._behavior(request, context)
+        except grpc.aio.AbortError as abort:
+            cause = abort.__context__ or abort  # what the error table was asked about
+            code, error = CODES[status_of(cause).code].name, reason_of(cause)
+            raise
+        except asyncio.CancelledError:
+            late = (context.time_remaining() or 0.0) <= 0
+            code = error = "DEADLINE_EXCEEDED" if late else "CANCELLED"
+            raise
+        finally:
+            if self._durations is not None:
+                row = self._durations.of(SYSTEM, self._method, code, code, error)
+                row.record(time.perf_counter() - started)
+            if span is not None:
+                _finish(span, code, error)
+
+
+def _finish(span: Span, code: str, error: str | None) -> None:
+    span.set_attributes({"rpc.status_code": code, "rpc.response.status_code": code})
+    if error is not None:
+        span.set_attribute("error.type", error)
+    if code in SERVER_ERRORS:
+        span.set_status(Status(StatusCode.ERROR, error))

@@ -1,0 +1,146 @@
+"""Which signals go where, from the standard `OTEL_*` variables; nothing is built that none names.
+
+`OTEL_METRICS_EXPORTER`, `OTEL_TRACES_EXPORTER` and `OTEL_LOGS_EXPORTER` are lists of `otlp`,
+`console`, `none` and, for metrics, `prometheus`. With an OTLP endpoint given they default to
+`otlp`, otherwise to `none`. The SDK and its exporters read the rest: endpoints, protocol, headers,
+sampler, intervals, limits. Providers are ours alone, never the process's global ones.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points, version
+from typing import Any
+
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry, start_http_server
+
+from offramp.server.telemetry.readers import PushReader, ScrapeReader
+from offramp.server.telemetry.registry import Registry
+
+NAME = "offramp"
+SIGNALS = ("traces", "metrics", "logs")
+PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+SCRAPE_HOST, SCRAPE_PORT = "localhost", "9464"
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What is switched on: each signal is None where nobody asked for it.
+
+    `scrape_port` is where Prometheus finds the metrics. `close` sends what is left.
+    """
+
+    registry: Registry | None = None
+    tracer: Tracer | None = None
+    logs: LoggerProvider | None = None
+    scrape_port: int | None = None
+    closers: tuple[Callable[[], object], ...] = field(default=())
+
+    def close(self) -> None:
+        """Send what is left and stop sending."""
+        for close in self.closers:
+            close()
+
+
+OFF = Telemetry()
+
+
+def configure() -> Telemetry:
+    """Build what the environment names; raises ValueError on an exporter that there is not."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return OFF
+    names = {signal: _exporter_names(signal) for signal in SIGNALS}
+    if not any(names.values()):
+        return OFF
+    closers: list[Callable[[], object]] = []
+    registry = tracer = logs = port = None
+    if names["metrics"]:
+        registry = Registry()
+        port, closing = _meter(names["metrics"], registry)
+        closers += closing
+    if names["traces"]:
+        tracing = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+        for exporter in _exporters("traces", names["traces"]):
+            tracing.add_span_processor(BatchSpanProcessor(exporter))
+        tracer = tracing.get_tracer(NAME)
+        closers.append(tracing.shutdown)
+    if names["logs"]:
+        logs = LoggerProvider(_resource(), shutdown_on_exit=False)
+        for exporter in _exporters("logs", names["logs"]):
+            logs.add_log_record_processor(BatchLogRecordProcessor(exporter))
+        closers.append(logs.shutdown)
+    return Telemetry(registry, tracer, logs, port, tuple(closers))
+
+
+def _exporter_names(signal: str) -> list[str]:
+    environ = os.environ
+    upper = signal.upper()
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT")
+    default = "otlp" if any(environ.get(name) for name in endpoints) else "none"
+    given = environ.get(f"OTEL_{upper}_EXPORTER") or default
+    names = [name.strip() for name in given.split(",") if name.strip() not in {"", "none"}]
+    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{upper}_PROTOCOL") or environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
+    )
+    if "otlp" in names and protocol not in PROTOCOLS:
+        raise ValueError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL must be one of {', '.join(PROTOCOLS)}, not {protocol!r}"
+        )
+    return [PROTOCOLS[protocol] if name == "otlp" else name for name in names]
+
+
+def _exporters(signal: str, names: Iterable[str]) -> Iterable[Any]:
+    """Exporters as their packages register them; they read their own variables."""
+    for name in names:
+        group = entry_points(group=f"opentelemetry_{signal}_exporter")
+        found = [entry for entry in group if entry.name == name]
+        if not found:
+            known = sorted({entry.name for entry in group} | {"none", "otlp"})
+            raise ValueError(
+                f"OTEL_{signal.upper()}_EXPORTER names {name!r}; there are {', '.join(known)}"
+            )
+        yield found[0].load()()
+
+
+def _meter(names: list[str], registry: Registry) -> tuple[int | None, list[Callable[[], object]]]:
+    """A provider that observes the registry; the port for Prometheus, and how to close it all."""
+    environ = os.environ
+    temporality = environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower()
+    readers: list[PushReader | ScrapeReader] = [
+        PushReader(
+            exporter,
+            registry,
+            delta=name in PROTOCOLS.values() and temporality in {"delta", "lowmemory"},
+        )
+        for name in names
+        if name != "prometheus"
+        for exporter in _exporters("metrics", [name])
+    ]
+    port = None
+    closers: list[Callable[[], object]] = []
+    if "prometheus" in names:
+        families = CollectorRegistry()
+        readers.append(ScrapeReader(families, registry))
+        host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", SCRAPE_HOST)
+        wanted = environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", SCRAPE_PORT)
+        if not wanted.isdigit():
+            raise ValueError(f"OTEL_EXPORTER_PROMETHEUS_PORT must be a port, not {wanted!r}")
+        server, _ = start_http_server(int(wanted), host, families)
+        port = server.server_port
+        closers += [server.shutdown, server.server_close]
+    provider = MeterProvider(readers, _resource(), shutdown_on_exit=False)
+    registry.attach(provider.get_meter(NAME, version(NAME)))
+    return port, [provider.shutdown, *closers]
+
+
+def _resource() -> Resource:
+    """The environment's service name and attributes over our own."""
+    ours = Resource({"service.name": NAME, "service.version": version(NAME)})
+    return Resource.create(ours.merge(OTELResourceDetector().detect()).attributes)

@@ -1,0 +1,147 @@
+"""What a server really sends, against the documented table."""
+
+import asyncio
+import importlib.util
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from collector import Collector, attributes, collecting, points
+from service import ROOT, SHIPPED
+
+from offramp.client import AsyncClient, InvalidRequestError
+from offramp.scheduler.errors import DeadlineUnreachableError, StepFailedError
+from offramp.scheduler.request import Terms
+from offramp.server.app import App
+from offramp.server.config import ServerConfig
+from offramp.server.telemetry.catalog import SECONDS
+from offramp.server.telemetry.setup import OFF, Telemetry, configure
+
+TERMS = Terms(threshold=0.5, min_exit=0, max_exit=5)
+SENTENCES = (ROOT / "demo" / "sentences.txt").read_text(encoding="utf-8").splitlines()
+ROW = re.compile(r"^\| `([^`]+)` \| (\w+) \| `([^`]+)` \| (.*?) \|", re.MULTILINE)
+
+
+@asynccontextmanager
+async def observed(telemetry: Telemetry) -> AsyncGenerator[tuple[App, AsyncClient]]:
+    app = App(ServerConfig("127.0.0.1:0", (SHIPPED,), drain_grace=5.0), telemetry)
+    address = await app.start()
+    try:
+        async with AsyncClient(address) as client:
+            yield app, client
+    finally:
+        await app.stop()
+        await asyncio.to_thread(telemetry.close)
+
+
+async def send_everything(app: App, client: AsyncClient) -> None:
+    """Requests that leave in every way there is."""
+    await client.classify("a deeply moving film")
+    assert len([a async for a in client.classify_many(SENTENCES[:20], threshold=0.8)]) == 20
+    with pytest.raises(InvalidRequestError):
+        await client.classify(" ")
+    engine = next(iter(app._registry)).engine
+    with pytest.raises(StepFailedError):
+        await engine.submit("no tokens", 8, TERMS, 0.0)
+    with pytest.raises(DeadlineUnreachableError):
+        engine.submit("no tokens", 8, Terms(0.5, 0, 5, deadline=0.0), 0.0)
+    given_up = engine.submit("no tokens", 8, TERMS, 0.0)
+    given_up.cancel()
+    with suppress(asyncio.CancelledError):
+        await given_up
+    await asyncio.sleep(0.15)  # for one look at the event loop
+
+
+def documented() -> dict[str, tuple[str, str, set[str]]]:
+    """Kind, unit and attributes of the metrics in docs/telemetry.md."""
+    text = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    return {
+        name: (kind, unit, set(re.findall(r"`([^`]+)`", names)))
+        for name, kind, unit, names in ROW.findall(text)
+    }
+
+
+def received(collector: Collector) -> dict[str, tuple[str, str, set[str]]]:
+    """The same of the metrics that came."""
+    kinds = {"sum": "counter", "gauge": "gauge", "histogram": "histogram"}
+    return {
+        name: (
+            kinds[str(metric.WhichOneof("data"))],
+            metric.unit,
+            {key for point in points(metric) for key in attributes(point.attributes)},
+        )
+        for name, metric in collector.metrics.items()
+    }
+
+
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+async def test_what_is_sent_is_what_is_documented(
+    monkeypatch: pytest.MonkeyPatch, temporality: str
+) -> None:
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", collector.endpoint)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", temporality)
+        async with observed(configure()) as (app, client):
+            await send_everything(app, client)
+    assert collector.services == {"offramp"}
+    sent, table = received(collector), documented()
+    expected = {name: row for name, row in table.items() if ".shadow." not in name}
+    assert sent == expected
+    exits = collector.metrics["offramp.exits"]
+    assert sum(point.as_int for point in points(exits)) == 21
+    duration = points(collector.metrics["offramp.request.total.duration"])
+    assert sum(point.count for point in duration) == 21
+    assert tuple(duration[0].explicit_bounds) == SECONDS
+    assert {point.as_int for point in points(collector.metrics["offramp.step.padding"])} == {0}
+    calls = points(collector.metrics["rpc.server.call.duration"])
+    rows = [attributes(point.attributes) for point in calls]
+    assert {
+        "rpc.system.name": "grpc",
+        "rpc.method": "offramp.v1.ClassifierService/ClassifyText",
+        "rpc.status_code": "INVALID_ARGUMENT",
+        "rpc.response.status_code": "INVALID_ARGUMENT",
+        "error.type": "INVALID_REQUEST",
+    } in rows
+    outcomes = {
+        attributes(p.attributes)["offramp.outcome"]: p.as_int
+        for p in points(collector.metrics["offramp.requests"])
+        if "offramp.exit" not in attributes(p.attributes)
+    }
+    assert outcomes == {"failed": 1, "refused": 1, "cancelled": 1}
+
+
+async def test_without_configuration_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    for signal in ("METRICS", "TRACES", "LOGS"):
+        monkeypatch.delenv(f"OTEL_{signal}_EXPORTER", raising=False)
+    assert configure() is OFF
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert configure() is OFF
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("OTEL_METRICS_EXPORTER", "otpl", "there are console, none, otlp"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "soap", "must be one of grpc, http/protobuf, not 'soap'"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "http", "must be a port"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp,prometheus")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=says):
+        configure()
+
+
+def test_deploy_and_docs_are_what_the_catalog_makes() -> None:
+    spec = importlib.util.spec_from_file_location("make", ROOT / "deploy" / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    for path, text in make.outputs().items():
+        assert path.read_text(encoding="utf-8") == text, f"run deploy/make.py: {path.name}"
