@@ -6,8 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs_pb
-from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as logs_grpc
+from opentelemetry.proto.collector.logs.v1 import (  # pyright: ignore[reportMissingTypeStubs]
+    logs_service_pb2 as logs_pb,
+)
+from opentelemetry.proto.collector.logs.v1 import (  # pyright: ignore[reportMissingTypeStubs]
+    logs_service_pb2_grpc as logs_grpc,
+)
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_pb
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb
@@ -52,7 +56,8 @@ class Collector(
                     for log_scope in sent.scope_logs:
                         self.logs += log_scope.log_records
                 return logs_pb.ExportLogsServiceResponse()
-        raise TypeError(type(request))
+            case _:
+                raise TypeError(type(request))
 
     @property
     def metrics(self) -> dict[str, Metric]:

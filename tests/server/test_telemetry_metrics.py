@@ -41,7 +41,7 @@ async def send_everything(app: App, client: AsyncClient) -> None:
     assert len([a async for a in client.classify_many(SENTENCES[:20], threshold=0.8)]) == 20
     with pytest.raises(InvalidRequestError):
         await client.classify(" ")
-    engine = next(iter(app._registry)).engine
+    engine = next(iter(app.models)).engine
     with pytest.raises(StepFailedError):
         await engine.submit("no tokens", 8, TERMS, 0.0)
     with pytest.raises(DeadlineUnreachableError):

@@ -53,7 +53,7 @@ class App:
             1, "offramp-device", initializer=_use_threads, initargs=(config.threads,)
         )
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
-        self._registry = ModelRegistry([self._load(path) for path in config.checkpoints])
+        self.models = ModelRegistry([self._load(path) for path in config.checkpoints])
         self._draining = asyncio.Event()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._build_server()
@@ -69,7 +69,7 @@ class App:
             port = self._server.add_insecure_port(self._config.address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._config.address}: {error}") from error
-        self._engines = [asyncio.create_task(model.engine.run()) for model in self._registry]
+        self._engines = [asyncio.create_task(model.engine.run()) for model in self.models]
         await self._server.start()
         if self._loop_lag is not None:
             self._loop_lag.start()
@@ -88,7 +88,7 @@ class App:
         await asyncio.sleep(config.drain_pause)
         self._draining.set()
         await self._server.stop(config.drain_grace)
-        for model in self._registry:
+        for model in self.models:
             model.engine.stop()
         if self._loop_lag is not None:
             self._loop_lag.stop()
@@ -141,10 +141,10 @@ class App:
             ],
         )
         classifier = ClassifierServicer(
-            self._registry, config.max_inputs, config.stream_window, self._draining
+            self.models, config.max_inputs, config.stream_window, self._draining
         )
         add_ClassifierServiceServicer_to_server(classifier, server)
-        add_ModelServiceServicer_to_server(ModelServicer(self._registry), server)
+        add_ModelServiceServicer_to_server(ModelServicer(self.models), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
