@@ -1,24 +1,133 @@
-"""A real server of the shipped checkpoint, for tests that need the wire."""
+"""A real server and its client, for tests that need the wire."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
+from tiny import tiny_checkpoint, word
 
 from offramp.client import AsyncClient
+from offramp.model.checkpoint import Checkpoint
+from offramp.model.tokenizer import Tokens
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.request import Reading
+from offramp.scheduler.scheduler import Scheduler
 from offramp.server.app import App
-from offramp.server.config import ServerConfig
+from offramp.server.config import Limits, ServerConfig
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "checkpoints" / "sst2-minilm"
+PATIENCE = 30.0
+"""Seconds after which a test that waits gives up; none waits this long when all is well."""
+
+
+class WordBackend:
+    """Reads words: `easy` is .9 sure at once, others .6, .7 and .8 at the three exits.
+
+    A batch with `plug` stops until `unplug`; one with `poison` fails. It knows what it ran.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, slots: int, device: torch.device) -> None:
+        del checkpoint, slots, device
+        self.batches: list[Batch] = []
+        self.positions = 0
+        self.plugged = threading.Event()
+        self._unplugged = threading.Event()
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        words = [_words(request.payload) for request in batch.requests]
+        self.positions = batch.tokens
+        if any(word("plug") in row for row in words) and not self._unplugged.is_set():
+            self.batches.append(batch)
+            self.plugged.set()
+            assert self._unplugged.wait(PATIENCE)
+        else:
+            self.batches.append(batch)
+        if any(word("poison") in row for row in words):
+            raise RuntimeError("a secret of the model")
+        confidences = [0.9 if word("easy") in row else 0.6 + batch.stage / 10 for row in words]
+        return [Reading(1, sure, (1 - sure, sure)) for sure in confidences]
+
+    def unplug(self) -> None:
+        """Let batches run on, this one and all later ones."""
+        self._unplugged.set()
+
+    async def is_plugged(self) -> None:
+        """Return when a batch with `plug` is in its step."""
+        assert await asyncio.to_thread(self.plugged.wait, PATIENCE)
+
+
+def _words(payload: object) -> tuple[int, ...]:
+    assert isinstance(payload, Tokens)
+    return payload.ids
+
+
+@dataclass(frozen=True, slots=True)
+class WordService:
+    """A server of words, with what a test looks at inside it."""
+
+    app: App
+    address: str
+    client: AsyncClient
+    backend: WordBackend
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return self.app.models.get("").engine.scheduler
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Requests in the queue and slots held."""
+        return self.scheduler.queued, self.scheduler.slots.held
 
 
 @asynccontextmanager
-async def serving() -> AsyncGenerator[AsyncClient]:
-    """A client of a server on a free port, drained afterwards."""
-    app = App(ServerConfig("127.0.0.1:0", (SHIPPED,), drain_grace=5.0))
+async def serving(**settings: Any) -> AsyncGenerator[AsyncClient]:  # noqa: ANN401
+    """A client of a server of the shipped checkpoint on a free port, drained afterwards."""
+    app = App(ServerConfig("127.0.0.1:0", (SHIPPED,), drain_grace=5.0, **settings))
     address = await app.start()
     try:
         async with AsyncClient(address) as client:
             yield client
     finally:
         await app.stop()
+
+
+@asynccontextmanager
+async def word_service(
+    directory: Path,
+    limits: Limits | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of ServerConfig
+) -> AsyncGenerator[WordService]:
+    """A server whose model reads words, on a free port, drained afterwards."""
+    backends: list[WordBackend] = []
+
+    def make(checkpoint: Checkpoint, slots: int, device: torch.device) -> WordBackend:
+        backends.append(WordBackend(checkpoint, slots, device))
+        return backends[-1]
+
+    checkpoint = tiny_checkpoint(directory / "words")
+    config = ServerConfig(
+        "127.0.0.1:0", (checkpoint,), limits=limits or Limits(), drain_grace=5.0, **settings
+    )
+    app = App(config, make_backend=make)
+    backends[0].batches.clear()  # those of the warm-up
+    address = await app.start()
+    try:
+        async with AsyncClient(address) as client:
+            yield WordService(app, address, client, backends[0])
+    finally:
+        backends[0].unplug()
+        await app.stop()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; what it waits for is on its way through sockets."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - no event tells of the other end
+            await asyncio.sleep(0.002)

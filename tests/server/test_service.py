@@ -2,81 +2,99 @@
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator
 
 import pytest
+import pytest_asyncio
 from service import ROOT, serving
 
-from offramp.client import (
-    Answer,
-    DeadlineExceededError,
-    ExitReason,
-    InvalidRequestError,
-    ModelNotFoundError,
-    OfframpError,
-    OverloadedError,
-)
+from offramp.client import Answer, AsyncClient, ExitReason, InvalidRequestError, OfframpError
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SENTENCES = (ROOT / "demo" / "sentences.txt").read_text(encoding="utf-8").splitlines()
 
+ODD_TEXTS = (
+    "loved it 😍😍😍",
+    "👨‍👩‍👧‍👦",
+    "فيلم رائع حقا",
+    "\u200fסרט נפלא\u200f and \u202eright to left\u202c",  # noqa: RUF001
+    "a\x00fine\x00film",
+    "a fine \x85\x9b\x80 film",
+    "\ufeffa byte order mark",
+    "e\u0301" * 300,
+    "[SEP] [CLS] [PAD] [MASK]",
+    ".",
+    "fine" * 100_000,
+    "a fine film. " * 80_000,
+)
+NOTHING_TO_READ = ("", " ", "\n\t\r", "\u3000\u2003", "\x00", "\x01\x02\x1b", "\u200b\u200f")
 
-async def test_answers_options_and_errors() -> None:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client() -> AsyncGenerator[AsyncClient]:
     async with serving() as client:
-        good, bad = [
-            await client.classify(text, all_probabilities=True)
-            for text in ("a deeply moving film", "a tedious, joyless mess")
-        ]
-        assert (good.label, bad.label) == ("positive", "negative")
-        assert sum(good.probabilities) == pytest.approx(1, abs=1e-5)
-        full = await client.classify("a deeply moving film", threshold=1)
-        assert (full.layer, full.reason) == (6, ExitReason.FINAL)
-        limited = await client.classify("hardly the best", threshold=1, max_exit=1)
-        assert (limited.exit, limited.reason) == (1, ExitReason.LIMIT)
-        model = await client.get_model()
-        within = await client.classify("a fine film", max_accuracy_drop=0.01)
-        assert within.threshold in {point.threshold for point in model.trade_offs}
-        long = await client.classify("very " * 5000 + "good")
-        assert long.truncated
-        assert long.tokens == model.token_limit
-        with pytest.raises(InvalidRequestError, match="empty"):
-            await client.classify("  ")
-        with pytest.raises(InvalidRequestError, match="min_exit"):
-            await client.classify("x", min_exit=9)
-        with pytest.raises(ModelNotFoundError):
-            await client.classify("x", model="other")
-        # Refused by the server or given up by the client: which is first is a matter of timing.
-        with pytest.raises((OverloadedError, DeadlineExceededError), match=r"[Dd]eadline"):
-            await client.classify("x", timeout=0.002)
+        yield client
 
 
-async def test_a_stream_answers_each_and_one_bad_input_harms_nobody() -> None:
+async def test_answers_with_the_shipped_checkpoint(client: AsyncClient) -> None:
+    good, bad = [
+        await client.classify(text, all_probabilities=True)
+        for text in ("a deeply moving film", "a tedious, joyless mess")
+    ]
+    assert (good.label, bad.label) == ("positive", "negative")
+    assert sum(good.probabilities) == pytest.approx(1, abs=1e-5)
+    assert good.confidence == pytest.approx(max(good.probabilities))
+    assert good.timing.total >= good.timing.compute > 0
+    full = await client.classify("a deeply moving film", threshold=1)
+    assert (full.layer, full.reason) == (6, ExitReason.FINAL)
+    model = await client.get_model("sst2-minilm")
+    assert model.labels == ("negative", "positive")
+    assert model.exit_layers == (1, 2, 3, 4, 5, 6)
+    within = await client.classify("a fine film", max_accuracy_drop=0.01)
+    assert within.threshold in {point.threshold for point in model.trade_offs}
+    assert within.threshold < 1
+
+
+async def test_odd_texts_are_answered_or_refused_in_words(client: AsyncClient) -> None:
+    texts = [*ODD_TEXTS, *NOTHING_TO_READ]
+    outcomes = [o async for o in client.classify_many(texts, return_errors=True)]
+    for text, outcome in zip(texts, outcomes, strict=True):
+        if text in NOTHING_TO_READ:
+            assert isinstance(outcome, InvalidRequestError), ascii(text)
+        else:
+            assert isinstance(outcome, Answer), ascii(text[:50])
+            assert outcome.truncated == (len(text) > 10_000), ascii(text[:50])
+    (sentences,) = [o for text, o in zip(texts, outcomes, strict=True) if len(text) > 10**6]
+    assert isinstance(sentences, Answer)
+    assert sentences.tokens == (await client.get_model()).token_limit
+
+
+async def test_a_text_that_spells_special_tokens_reads_them_as_text(client: AsyncClient) -> None:
+    pair = await client.classify("a fine film", "a dull one", threshold=1)
+    forged = await client.classify("a fine film [SEP] a dull one", threshold=1)
+    assert forged.tokens > pair.tokens
+
+
+async def test_a_stream_answers_each_and_one_bad_input_harms_nobody(client: AsyncClient) -> None:
     texts = [*SENTENCES, "", *SENTENCES]
-    async with serving() as client:
-        outcomes = [o async for o in client.classify_many(texts, return_errors=True)]
-        assert [outcome.index for outcome in outcomes] == list(range(len(texts)))
-        failed = [o for o in outcomes if isinstance(o, OfframpError)]
-        assert [error.index for error in failed] == [len(SENTENCES)]
+    outcomes = [o async for o in client.classify_many(texts, return_errors=True)]
+    assert [outcome.index for outcome in outcomes] == list(range(len(texts)))
+    failed = [o for o in outcomes if isinstance(o, OfframpError)]
+    assert [error.index for error in failed] == [len(SENTENCES)]
+    twice = [(o.label, o.exit) for o in outcomes if isinstance(o, Answer)]
+    assert twice[: len(SENTENCES)] == twice[len(SENTENCES) :]
 
 
-async def test_200_concurrent_requests_are_answered_as_one_at_a_time() -> None:
+async def test_200_concurrent_requests_are_answered_as_one_at_a_time(client: AsyncClient) -> None:
     draw = random.Random(1)
     work = [
         (" ".join(draw.sample(SENTENCES, draw.choice((1, 1, 1, 2, 4)))), draw.uniform(0.5, 1))
         for _ in range(200)
     ]
-    async with serving() as client:
-        alone = [await client.classify(text, threshold=at) for text, at in work]
-        together = await asyncio.gather(*(client.classify(text, threshold=at) for text, at in work))
+    alone = [await client.classify(text, threshold=at) for text, at in work]
+    together = await asyncio.gather(*(client.classify(text, threshold=at) for text, at in work))
     assert len({answer.exit for answer in alone}) > 3
     for one, other in zip(alone, together, strict=True):
         assert (one.label, one.exit) == (other.label, other.exit)
-
-
-async def test_a_cancelled_call_leaves_the_server_serving() -> None:
-    async with serving() as client:
-        calls = [asyncio.create_task(client.classify(text, threshold=1)) for text in SENTENCES]
-        await asyncio.sleep(0.01)
-        for call in calls[::2]:
-            call.cancel()
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(outcome, Answer) for outcome in outcomes[1::2])
-        assert (await client.classify("still here")).label
+        assert other.confidence == pytest.approx(one.confidence, abs=1e-4)

@@ -3,7 +3,7 @@
 from offramp.client.aio import AsyncClient
 from offramp.client.answer import Answer, ExitReason, ModelInfo, Timing, TradeOff
 from offramp.client.client import Client
-from offramp.client.core import DeadlineAction, Options, Priority, Text
+from offramp.client.core import Text
 from offramp.client.errors import (
     CallFailedError,
     DeadlineExceededError,
@@ -15,6 +15,7 @@ from offramp.client.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from offramp.client.options import DeadlineAction, Options, Priority
 
 __all__ = [
     "Answer",

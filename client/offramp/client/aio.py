@@ -1,19 +1,20 @@
 """The client for asyncio programs."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import grpc.aio
 
 from offramp.client import core
 from offramp.client.answer import Answer, ModelInfo
-from offramp.client.core import DEFAULT_TIMEOUT, INPUTS_PER_MESSAGE, WINDOW, Options, Text
+from offramp.client.channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT, call_metadata, timeout_of
+from offramp.client.core import Text
 from offramp.client.errors import OfframpError, error_from_call
-from offramp.client.reorder import Reorder
-from offramp.v1 import classification_pb2 as pb
+from offramp.client.exchange import WINDOW, Exchange
+from offramp.client.options import Options, options_message
 from offramp.v1 import classifier_service_pb2 as service_pb
 from offramp.v1 import model_service_pb2 as models_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceStub
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
         service_pb.StreamClassifyTextRequest, service_pb.StreamClassifyTextResponse
     ]
 
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
 
 class AsyncClient:
     """Calls an offramp server.
@@ -39,19 +43,28 @@ class AsyncClient:
         address: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> None:
-        """Connect lazily to HOST:PORT; `timeout` in seconds is that of calls that name none."""
-        options = core.CHANNEL_OPTIONS
+        """Connect lazily to HOST:PORT; `timeout` in seconds is that of calls that name none.
+
+        With `credentials` (such as `grpc.ssl_channel_credentials()`) the connection is TLS;
+        `token` goes with every call as a bearer token.
+        """
+        self._address = address
         self._channel = (
-            grpc.aio.insecure_channel(address, options)
+            grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
             if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options)
+            else grpc.aio.secure_channel(address, credentials, CHANNEL_OPTIONS)
         )
         classifier, models = ClassifierServiceStub(self._channel), ModelServiceStub(self._channel)
         self._classifier = cast("ClassifierServiceAsyncStub", classifier)
         self._models = cast("ModelServiceAsyncStub", models)
-        self._timeout = timeout
+        self._metadata = call_metadata(token)
+        self._timeout = timeout_of(None, timeout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._address!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,13 +94,7 @@ class AsyncClient:
         The server knows of `timeout` (seconds) and answers within it as well as it can.
         """
         request = core.unary_request(text if text_pair is None else (text, text_pair), options)
-        try:
-            response = await self._classifier.ClassifyText(
-                request, timeout=timeout or self._timeout
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _translated(error) from error
-        return core.answer_of(response)
+        return core.answer_of(await self._call(self._classifier.ClassifyText, request, timeout))
 
     @overload
     def classify_many(
@@ -98,7 +105,7 @@ class AsyncClient:
         return_errors: Literal[False] = False,
         timeout: float | None = None,
         **options: Unpack[Options],
-    ) -> AsyncIterator[Answer]: ...
+    ) -> AsyncGenerator[Answer]: ...
 
     @overload
     def classify_many(
@@ -109,7 +116,7 @@ class AsyncClient:
         return_errors: Literal[True],
         timeout: float | None = None,
         **options: Unpack[Options],
-    ) -> AsyncIterator[Answer | OfframpError]: ...
+    ) -> AsyncGenerator[Answer | OfframpError]: ...
 
     def classify_many(
         self,
@@ -119,16 +126,18 @@ class AsyncClient:
         return_errors: bool = False,
         timeout: float | None = None,
         **options: Unpack[Options],
-    ) -> AsyncIterator[Answer] | AsyncIterator[Answer | OfframpError]:
+    ) -> AsyncGenerator[Answer] | AsyncGenerator[Answer | OfframpError]:
         """Classify any number of texts over one stream; at most a window of them is held.
 
         Answers come in the order of the texts, or with `ordered=False` as they are ready; their
         `index` says whose they are. The first text that fails ends it and raises its
         OfframpError, or with `return_errors=True` gives it in place of an answer and goes on.
         `timeout` (seconds) bounds the whole stream; without it there is no bound.
+        Whoever leaves the loop early should close what this returns (`contextlib.aclosing`), so
+        that the server is told at once.
         """
-        message = core.options_message(options)
-        return self._stream(texts, message, Reorder(ordered=ordered), return_errors, timeout)
+        exchange = Exchange(options_message(options), ordered=ordered)
+        return self._stream(texts, exchange, return_errors, timeout_of(timeout, None))
 
     async def list_models(
         self,
@@ -136,12 +145,8 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> tuple[ModelInfo, ...]:
         """What the server serves; the first answers requests that name no model."""
-        try:
-            response = await self._models.ListModels(
-                models_pb.ListModelsRequest(), timeout=timeout or self._timeout
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _translated(error) from error
+        request = models_pb.ListModelsRequest()
+        response = await self._call(self._models.ListModels, request, timeout)
         return tuple(core.model_info(model) for model in response.models)
 
     async def get_model(
@@ -152,31 +157,40 @@ class AsyncClient:
     ) -> ModelInfo:
         """One model by its name; the server's first without a name."""
         request = models_pb.GetModelRequest(name=name)
+        response = await self._call(self._models.GetModel, request, timeout)
+        return core.model_info(response.model)
+
+    async def _call(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> Response:
+        seconds = timeout_of(timeout, self._timeout)
         try:
-            response = await self._models.GetModel(request, timeout=timeout or self._timeout)
+            return await method(request, timeout=seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
-        return core.model_info(response.model)
 
     async def _stream(
         self,
         texts: Iterable[Text] | AsyncIterable[Text],
-        options: pb.ClassifyOptions,
-        reorder: Reorder,
+        exchange: Exchange,
         return_errors: bool,  # noqa: FBT001
         timeout: float | None,  # noqa: ASYNC109
-    ) -> AsyncIterator[Any]:
-        call = self._classifier.StreamClassifyText(timeout=timeout)  # type: ignore[call-arg]
+    ) -> AsyncGenerator[Any]:
+        call = self._classifier.StreamClassifyText(  # type: ignore[call-arg]
+            timeout=timeout, metadata=self._metadata
+        )
         room = asyncio.Semaphore(WINDOW)
-        sender = asyncio.create_task(_send(call, texts, options, room))
+        sender = asyncio.create_task(_send(call, texts, exchange, room))
         try:
             async for response in call:
-                for index, outcome in core.outcomes_of(response):
-                    for ready in reorder.release(index, outcome):
-                        room.release()
-                        if isinstance(ready, OfframpError) and not return_errors:
-                            raise ready
-                        yield ready
+                for outcome in exchange.incoming(response):
+                    room.release()
+                    if isinstance(outcome, OfframpError) and not return_errors:
+                        raise outcome
+                    yield outcome
             await sender
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
@@ -189,37 +203,34 @@ class AsyncClient:
 async def _send(
     call: "StreamCall",
     texts: Iterable[Text] | AsyncIterable[Text],
-    options: pb.ClassifyOptions,
+    exchange: Exchange,
     room: asyncio.Semaphore,
 ) -> None:
     """Send texts as they come, whatever is there in one message, until they end."""
     ready: asyncio.Queue[service_pb.CorrelatedInput | None] = asyncio.Queue()
 
     async def read() -> None:
-        index = 0
         try:
             async for text in _each(texts):
                 await room.acquire()
-                ready.put_nowait(core.correlated_input(index, text))
-                index += 1
+                ready.put_nowait(exchange.outgoing(text))
         finally:
             ready.put_nowait(None)
 
+    def more() -> service_pb.CorrelatedInput | None:
+        if ready.empty():
+            return None
+        item = ready.get_nowait()
+        if item is None:
+            ready.put_nowait(None)  # the end, for the loop to find
+        return item
+
     reader = asyncio.create_task(read())
     try:
-        more = True
-        while more and (first := await ready.get()) is not None:
-            inputs = [first]
-            while more and len(inputs) < INPUTS_PER_MESSAGE and not ready.empty():
-                item = ready.get_nowait()
-                if item is None:
-                    more = False
-                else:
-                    inputs.append(item)
-            message = service_pb.StreamClassifyTextRequest(inputs=inputs, options=options)
+        while (first := await ready.get()) is not None:
             # A call that has ended takes no more; whoever reads it learns why.
             with suppress(asyncio.InvalidStateError):
-                await call.write(message)
+                await call.write(exchange.message(first, more))
         await call.done_writing()
         await reader
     finally:

@@ -1,21 +1,25 @@
 """The client for synchronous programs; safe to share between threads."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import grpc
 
 from offramp.client import core
 from offramp.client.answer import Answer, ModelInfo
-from offramp.client.core import DEFAULT_TIMEOUT, Options, Text
+from offramp.client.channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT, call_metadata, timeout_of
+from offramp.client.core import Text
 from offramp.client.errors import OfframpError, error_from_call
+from offramp.client.exchange import Exchange
 from offramp.client.feed import Feed
-from offramp.client.reorder import Reorder
-from offramp.v1 import classification_pb2 as pb
+from offramp.client.options import Options, options_message
 from offramp.v1 import model_service_pb2 as models_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceStub
 from offramp.v1.model_service_pb2_grpc import ModelServiceStub
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class Client:
@@ -29,18 +33,27 @@ class Client:
         address: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> None:
-        """Connect lazily to HOST:PORT; `timeout` in seconds is that of calls that name none."""
-        options = core.CHANNEL_OPTIONS
+        """Connect lazily to HOST:PORT; `timeout` in seconds is that of calls that name none.
+
+        With `credentials` (such as `grpc.ssl_channel_credentials()`) the connection is TLS;
+        `token` goes with every call as a bearer token.
+        """
+        self._address = address
         self._channel = (
-            grpc.insecure_channel(address, options)
+            grpc.insecure_channel(address, CHANNEL_OPTIONS)
             if credentials is None
-            else grpc.secure_channel(address, credentials, options)
+            else grpc.secure_channel(address, credentials, CHANNEL_OPTIONS)
         )
         self._classifier = ClassifierServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
-        self._timeout = timeout
+        self._metadata = call_metadata(token)
+        self._timeout = timeout_of(None, timeout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._address!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +83,7 @@ class Client:
         The server knows of `timeout` (seconds) and answers within it as well as it can.
         """
         request = core.unary_request(text if text_pair is None else (text, text_pair), options)
-        try:
-            response = self._classifier.ClassifyText(request, timeout=timeout or self._timeout)
-        except grpc.RpcError as error:
-            raise _translated(error) from error
-        return core.answer_of(response)
+        return core.answer_of(self._call(self._classifier.ClassifyText, request, timeout))
 
     @overload
     def classify_many(
@@ -85,7 +94,7 @@ class Client:
         return_errors: Literal[False] = False,
         timeout: float | None = None,
         **options: Unpack[Options],
-    ) -> Iterator[Answer]: ...
+    ) -> Generator[Answer]: ...
 
     @overload
     def classify_many(
@@ -96,7 +105,7 @@ class Client:
         return_errors: Literal[True],
         timeout: float | None = None,
         **options: Unpack[Options],
-    ) -> Iterator[Answer | OfframpError]: ...
+    ) -> Generator[Answer | OfframpError]: ...
 
     def classify_many(
         self,
@@ -106,54 +115,59 @@ class Client:
         return_errors: bool = False,
         timeout: float | None = None,
         **options: Unpack[Options],
-    ) -> Iterator[Answer] | Iterator[Answer | OfframpError]:
+    ) -> Generator[Answer] | Generator[Answer | OfframpError]:
         """Classify any number of texts over one stream; at most a window of them is held.
 
         Answers come in the order of the texts, or with `ordered=False` as they are ready; their
         `index` says whose they are. The first text that fails ends it and raises its
         OfframpError, or with `return_errors=True` gives it in place of an answer and goes on.
         `timeout` (seconds) bounds the whole stream; without it there is no bound.
+        Whoever leaves the loop early should close what this returns (`contextlib.closing`), so
+        that the server is told at once.
         """
-        message = core.options_message(options)
-        return self._stream(texts, message, Reorder(ordered=ordered), return_errors, timeout)
+        exchange = Exchange(options_message(options), ordered=ordered)
+        return self._stream(texts, exchange, return_errors, timeout_of(timeout, None))
 
     def list_models(self, *, timeout: float | None = None) -> tuple[ModelInfo, ...]:
         """What the server serves; the first answers requests that name no model."""
-        try:
-            response = self._models.ListModels(
-                models_pb.ListModelsRequest(), timeout=timeout or self._timeout
-            )
-        except grpc.RpcError as error:
-            raise _translated(error) from error
+        response = self._call(self._models.ListModels, models_pb.ListModelsRequest(), timeout)
         return tuple(core.model_info(model) for model in response.models)
 
     def get_model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """One model by its name; the server's first without a name."""
         request = models_pb.GetModelRequest(name=name)
+        return core.model_info(self._call(self._models.GetModel, request, timeout).model)
+
+    def _call(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        timeout: float | None,
+    ) -> Response:
+        seconds = timeout_of(timeout, self._timeout)
         try:
-            response = self._models.GetModel(request, timeout=timeout or self._timeout)
+            return method(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise _translated(error) from error
-        return core.model_info(response.model)
 
     def _stream(
         self,
         texts: Iterable[Text],
-        options: pb.ClassifyOptions,
-        reorder: Reorder,
+        exchange: Exchange,
         return_errors: bool,  # noqa: FBT001
         timeout: float | None,
-    ) -> Iterator[Any]:
-        feed = Feed(texts, options)
-        call = self._classifier.StreamClassifyText(feed.messages(), timeout=timeout)
+    ) -> Generator[Any]:
+        feed = Feed(texts, exchange)
+        call = self._classifier.StreamClassifyText(
+            feed.messages(), timeout=timeout, metadata=self._metadata
+        )
         try:
             for response in call:
-                for index, outcome in core.outcomes_of(response):
-                    for ready in reorder.release(index, outcome):
-                        feed.answered()
-                        if isinstance(ready, OfframpError) and not return_errors:
-                            raise ready
-                        yield ready
+                for outcome in exchange.incoming(response):
+                    feed.answered()
+                    if isinstance(outcome, OfframpError) and not return_errors:
+                        raise outcome
+                    yield outcome
             if feed.error is not None:
                 raise feed.error
         except grpc.RpcError as error:

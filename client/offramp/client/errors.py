@@ -17,7 +17,10 @@ class OfframpError(Exception):
     """
 
     def __init__(
-        self, message: str, code: grpc.StatusCode, retry_after: float | None = None
+        self,
+        message: str,
+        code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -60,6 +63,8 @@ class CallFailedError(OfframpError):
 REASONS: dict[str, type[OfframpError]] = {
     "INVALID_REQUEST": InvalidRequestError,
     "UNDECODABLE": InvalidRequestError,
+    "MESSAGE_TOO_LARGE": InvalidRequestError,
+    "UNAUTHENTICATED": UnauthenticatedError,
     "MODEL_NOT_FOUND": ModelNotFoundError,
     "QUEUE_FULL": OverloadedError,
     "DEADLINE_UNREACHABLE": OverloadedError,

@@ -4,8 +4,8 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 
-from offramp.client.core import INPUTS_PER_MESSAGE, WINDOW, Text, correlated_input
-from offramp.v1 import classification_pb2 as pb
+from offramp.client.core import Text
+from offramp.client.exchange import WINDOW, Exchange
 from offramp.v1 import classifier_service_pb2 as service_pb
 
 
@@ -16,10 +16,10 @@ class Feed:
     other. `error` is what the iterable raised, if it did.
     """
 
-    def __init__(self, texts: Iterable[Text], options: pb.ClassifyOptions) -> None:
+    def __init__(self, texts: Iterable[Text], exchange: Exchange) -> None:
         self.error: BaseException | None = None
         self._texts = texts
-        self._options = options
+        self._exchange = exchange
         self._room = threading.Semaphore(WINDOW)
         self._ready: queue.SimpleQueue[service_pb.CorrelatedInput | None] = queue.SimpleQueue()
         self._closed = False
@@ -27,16 +27,8 @@ class Feed:
 
     def messages(self) -> Iterator[service_pb.StreamClassifyTextRequest]:
         """The messages to send, until the texts end."""
-        more = True
-        while more and (first := self._ready.get()) is not None:
-            inputs = [first]
-            while more and len(inputs) < INPUTS_PER_MESSAGE and not self._ready.empty():
-                item = self._ready.get()
-                if item is None:
-                    more = False
-                else:
-                    inputs.append(item)
-            yield service_pb.StreamClassifyTextRequest(inputs=inputs, options=self._options)
+        while (first := self._ready.get()) is not None:
+            yield self._exchange.message(first, self._more)
 
     def answered(self) -> None:
         """Make room for one more text."""
@@ -50,12 +42,21 @@ class Feed:
 
     def _read(self) -> None:
         try:
-            for index, text in enumerate(self._texts):
+            for text in self._texts:
                 self._room.acquire()
                 if self._closed:
                     return
-                self._ready.put(correlated_input(index, text))
+                self._ready.put(self._exchange.outgoing(text))
         except BaseException as error:  # noqa: BLE001 - raised again where the answers are read
             self.error = error
         finally:
             self._ready.put(None)
+
+    def _more(self) -> service_pb.CorrelatedInput | None:
+        try:
+            item = self._ready.get_nowait()
+        except queue.Empty:
+            return None
+        if item is None:
+            self._ready.put(None)  # the end, for `messages` to find
+        return item

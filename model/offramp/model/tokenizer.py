@@ -56,6 +56,10 @@ class TextTokenizer:
         """The `tokenizer.json` text this was made from."""
         return self._definition
 
+    def special_tokens(self, *, pair: bool) -> int:
+        """How many of an input's tokens are special, whatever it says."""
+        return self._tokenizer().num_special_tokens_to_add(pair)
+
     def encode(self, inputs: Sequence[tuple[str, str | None]]) -> list[Tokens]:
         """Tokenize texts and optional second texts, cut to the token limit (longest first)."""
         limit = self._max_characters

@@ -6,20 +6,21 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import grpc
 import grpc.aio
 import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from offramp.model.checkpoint import load_checkpoint
+from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.scheduler.backend import Backend
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.policy import SquareRoot
 from offramp.scheduler.scheduler import Scheduler
+from offramp.server.auth import TokenInterceptor
 from offramp.server.backend import TorchBackend
 from offramp.server.config import ServerConfig
 from offramp.server.interceptors import ErrorInterceptor
@@ -29,11 +30,13 @@ from offramp.server.telemetry.model_metrics import ModelMetrics
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.rpc import CallInterceptor
 from offramp.server.telemetry.setup import OFF, Telemetry
+from offramp.server.transport import open_port, read_tokens, server_options
 from offramp.server.warmup import warm_up
 from offramp.v1 import classifier_service_pb2, model_service_pb2
 from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
 from offramp.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SERVICES = (
     classifier_service_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -41,13 +44,32 @@ SERVICES = (
 TOKENIZER_THREADS = 2
 
 
-class App:
-    """A server with its models loaded and warm; `start` opens its port, `stop` drains it."""
+class MeasuredBackend(Backend, Protocol):
+    """A backend that tells how many token positions its last step computed."""
 
-    def __init__(self, config: ServerConfig, telemetry: Telemetry = OFF) -> None:
+    positions: int
+
+
+MakeBackend = Callable[[Checkpoint, int, torch.device], MeasuredBackend]
+
+
+class App:
+    """A server with its models loaded and warm; `start` opens its port, `stop` drains it.
+
+    `make_backend` builds what runs a checkpoint's stages, of the checkpoint, the number of slots
+    and the device. Raises ModelError, OSError or ValueError where something given is unusable.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        telemetry: Telemetry = OFF,
+        make_backend: MakeBackend = TorchBackend,
+    ) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._config = config
         self._telemetry = telemetry
+        self._make_backend = make_backend
         self._loop_lag = LoopLag(telemetry.registry) if telemetry.registry else None
         self._device = ThreadPoolExecutor(
             1, "offramp-device", initializer=_use_threads, initargs=(config.threads,)
@@ -65,10 +87,7 @@ class App:
         Raises OSError if the address is taken or not ours.
         """
         host = self._config.address.rpartition(":")[0]
-        try:
-            port = self._server.add_insecure_port(self._config.address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._config.address}: {error}") from error
+        port = open_port(self._server, self._config)
         self._engines = [asyncio.create_task(model.engine.run()) for model in self.models]
         await self._server.start()
         if self._loop_lag is not None:
@@ -112,7 +131,7 @@ class App:
         if self._telemetry.registry is not None:
             watch_memory(self._telemetry.registry, torch.device(self._config.device))
         cost = CostModel(shape.exits)
-        backend = TorchBackend(checkpoint, limits.slots, torch.device(self._config.device))
+        backend = self._make_backend(checkpoint, limits.slots, torch.device(self._config.device))
         self._device.submit(warm_up, backend, shape, settings, cost).result()
         scheduler = Scheduler(settings, SquareRoot(), cost)
         registry = self._telemetry.registry
@@ -128,18 +147,14 @@ class App:
 
     def _build_server(self) -> grpc.aio.Server:
         config = self._config
-        interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor()]
         telemetry = self._telemetry
+        interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = []
         if telemetry.registry or telemetry.tracer:
-            interceptors.insert(0, CallInterceptor(telemetry.registry, telemetry.tracer))
-        server = grpc.aio.server(
-            interceptors=interceptors,
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-            ],
-        )
+            interceptors.append(CallInterceptor(telemetry.registry, telemetry.tracer))
+        interceptors.append(ErrorInterceptor(config.max_message_bytes))
+        if config.token_file is not None:
+            interceptors.append(TokenInterceptor(read_tokens(config.token_file)))
+        server = grpc.aio.server(interceptors=interceptors, options=server_options(config))
         classifier = ClassifierServicer(
             self.models, config.max_inputs, config.stream_window, self._draining
         )
@@ -160,7 +175,7 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
+    for signal_number in SIGNALS:
         loop.add_signal_handler(signal_number, signalled.set)
     app = App(config, telemetry)
     announce(await app.start())
@@ -168,6 +183,8 @@ async def serve(
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for task in ends:
         task.cancel()
+    for signal_number in SIGNALS:
+        loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
     await app.stop()
 
 

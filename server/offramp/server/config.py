@@ -1,6 +1,7 @@
 """What the server is told, read once and validated with sentences."""
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 
@@ -23,6 +24,10 @@ class ServerConfig:
     hold `max_inputs` texts and `max_message_bytes`; a stream has at most `stream_window` inputs
     unanswered. On SIGTERM the server waits `drain_pause` seconds for balancers to look away, then
     finishes what it holds within `drain_grace` seconds.
+
+    With `certificate` and `private_key` (PEM files) the port speaks TLS; with a `token_file`, one
+    token a line, calls must carry one of them. Connections older than `max_connection_age` seconds
+    are asked to come again, so that balancers can spread them; 0 leaves them alone.
     """
 
     address: str
@@ -35,6 +40,10 @@ class ServerConfig:
     stream_window: int = 256
     drain_pause: float = 0.0
     drain_grace: float = 30.0
+    certificate: Path | None = None
+    private_key: Path | None = None
+    token_file: Path | None = None
+    max_connection_age: float = 0.0
 
     def __post_init__(self) -> None:
         host, colon, port = self.address.rpartition(":")
@@ -47,7 +56,9 @@ class ServerConfig:
             raise ValueError(f"checkpoint directories must have different names, not {names}")
         for name in ("max_inputs", "max_message_bytes", "stream_window"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        for name in ("threads", "drain_pause", "drain_grace"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative")
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("threads", "drain_pause", "drain_grace", "max_connection_age"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("TLS needs both a certificate and a private key")

@@ -19,11 +19,32 @@ class InvalidRequestError(Exception):
         self.violation = Violation(field, description)
 
 
-class UndecodableError(Exception):
+class MessageError(Exception):
+    """A message that could not be read at all, so that none of its inputs has a fate of its own."""
+
+
+class MessageTooLargeError(MessageError):
+    """More bytes than one message may have."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(
+            f"the message has {size} bytes, at most {most} are read; send fewer or shorter texts"
+            " in each"
+        )
+
+
+class UndecodableError(MessageError):
     """Bytes that are not the message of this method, or text in them that is not UTF-8."""
 
     def __init__(self) -> None:
         super().__init__("the message cannot be decoded; texts must be valid UTF-8")
+
+
+class UnauthenticatedError(Exception):
+    """A call without one of the tokens that this server accepts."""
+
+    def __init__(self) -> None:
+        super().__init__("no valid token; send one as metadata `authorization: Bearer TOKEN`")
 
 
 class ModelNotFoundError(Exception):

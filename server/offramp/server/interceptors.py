@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from offramp.server.errors import UndecodableError
+from offramp.server.errors import MessageError, MessageTooLargeError, UndecodableError
 from offramp.server.statuses import TABLE, status_of, trailing_metadata
 
 PREFIX = "/offramp.v1."
@@ -24,8 +24,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Maps exceptions to statuses by the error table; logs those that are not in it.
 
     Our handlers are coroutines, streams too (they read and write their context), so one wrapper
-    serves both kinds.
+    serves both kinds. Messages of more than `max_message_bytes` are refused unread.
     """
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._most = max_message_bytes
 
     async def intercept_service(
         self,
@@ -39,21 +42,23 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 _guarded(handler.unary_unary),
-                request_deserializer=_lenient(handler.request_deserializer),
+                request_deserializer=_lenient(handler.request_deserializer, self._most),
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
             _guarded(handler.stream_stream),
-            request_deserializer=_lenient(handler.request_deserializer),
+            request_deserializer=_lenient(handler.request_deserializer, self._most),
             response_serializer=handler.response_serializer,
         )
 
 
-def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """Let undecodable bytes reach the handler as an error instead of killing the call."""
+def _lenient(deserialize: Callable[[bytes], Any] | None, most: int) -> Callable[[bytes], Any]:
+    """Let what can't be read reach the handler as an error instead of killing the call."""
     assert deserialize is not None
 
     def decode(data: bytes) -> Any:  # noqa: ANN401
+        if len(data) > most:
+            return MessageTooLargeError(len(data), most)
         try:
             return deserialize(data)
         except DecodeError:
@@ -65,7 +70,7 @@ def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 def _guarded(behavior: Any) -> Any:  # noqa: ANN401 - typed for threads, here a coroutine
     async def guarded(request: object, context: Context) -> object:
         try:
-            if isinstance(request, UndecodableError):
+            if isinstance(request, MessageError):
                 raise request  # noqa: TRY301
             return await behavior(request, context)
         except grpc.aio.AbortError:

@@ -58,7 +58,15 @@ async def prepare(
         encoded = await model.tokenize([inputs[index] for index in places])
         for index, tokens in zip(places, encoded, strict=True):
             _, terms, all_probabilities = accepted[index]
-            outcomes[index] = Prepared(model, tokens, terms, all_probabilities, call.arrived)
+            specials = model.checkpoint.tokenizer.special_tokens(
+                pair=inputs[index].HasField("text_pair")
+            )
+            if len(tokens) > specials:
+                outcomes[index] = Prepared(model, tokens, terms, all_probabilities, call.arrived)
+            else:
+                outcomes[index] = InvalidRequestError(
+                    "text", "holds nothing that the model reads; send some text"
+                )
     return [outcome for outcome in outcomes if outcome is not None]
 
 

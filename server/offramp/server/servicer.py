@@ -94,7 +94,7 @@ def call_of(context: Context, priority: Priority) -> Call:
     now = time.monotonic()
     remaining = cast("float | None", context.time_remaining())
     unlimited = remaining is None or remaining > NO_DEADLINE
-    return Call(now, now + remaining if remaining and not unlimited else inf, priority)
+    return Call(now, inf if unlimited else now + cast("float", remaining), priority)
 
 
 def raise_if_all_failed_alike(outcomes: Sequence[object]) -> None:

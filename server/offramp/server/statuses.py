@@ -21,7 +21,13 @@ from offramp.scheduler.errors import (
     QueueFullError,
     StepFailedError,
 )
-from offramp.server.errors import InvalidRequestError, ModelNotFoundError, UndecodableError
+from offramp.server.errors import (
+    InvalidRequestError,
+    MessageTooLargeError,
+    ModelNotFoundError,
+    UnauthenticatedError,
+    UndecodableError,
+)
 
 DOMAIN = "offramp"
 DRAINING_RETRY = 1.0
@@ -65,6 +71,8 @@ def _nothing(_error: Exception) -> list[Message]:
 TABLE: dict[type[Exception], Row] = {
     InvalidRequestError: Row(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", _violations),
     UndecodableError: Row(grpc.StatusCode.INVALID_ARGUMENT, "UNDECODABLE", _nothing),
+    MessageTooLargeError: Row(grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE", _nothing),
+    UnauthenticatedError: Row(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", _nothing),
     ModelNotFoundError: Row(
         grpc.StatusCode.NOT_FOUND,
         "MODEL_NOT_FOUND",

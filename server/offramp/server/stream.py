@@ -15,7 +15,7 @@ import grpc.aio
 
 from offramp.scheduler.errors import DrainingError, SchedulerError
 from offramp.scheduler.request import Answer
-from offramp.server.errors import UndecodableError
+from offramp.server.errors import MessageError
 from offramp.server.prepare import Call, Prepared, prepare
 from offramp.server.served import ModelRegistry
 from offramp.server.wire import failure, success
@@ -63,7 +63,7 @@ class StreamSession:
             message = await self._context.read()
             if message is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return
-            if isinstance(message, UndecodableError):
+            if isinstance(message, MessageError):
                 raise message
             for start in range(0, len(message.inputs), INPUTS_AT_ONCE):
                 inputs = message.inputs[start : start + INPUTS_AT_ONCE]

@@ -8,14 +8,10 @@ from offramp.scheduler.request import DeadlineAction, Priority, Terms
 from offramp.server.errors import InvalidRequestError
 from offramp.v1 import classification_pb2 as pb
 
-PRIORITIES = {
-    pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
-    pb.PRIORITY_BULK: Priority.BULK,
-}
+PRIORITIES = {pb.Priority.Value(f"PRIORITY_{one.name}"): one for one in Priority}
 DEADLINE_ACTIONS = {
     pb.DEADLINE_ACTION_UNSPECIFIED: DeadlineAction.BEST_ANSWER,
-    pb.DEADLINE_ACTION_BEST_ANSWER: DeadlineAction.BEST_ANSWER,
-    pb.DEADLINE_ACTION_FAIL: DeadlineAction.FAIL,
+    **{pb.DeadlineAction.Value(f"DEADLINE_ACTION_{one.name}"): one for one in DeadlineAction},
 }
 
 

@@ -9,12 +9,7 @@ from offramp.server.statuses import status_of
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import model_service_pb2 as models_pb
 
-REASONS = {
-    ExitReason.CONFIDENT: pb.EXIT_REASON_CONFIDENT,
-    ExitReason.FINAL: pb.EXIT_REASON_FINAL,
-    ExitReason.DEADLINE: pb.EXIT_REASON_DEADLINE,
-    ExitReason.LIMIT: pb.EXIT_REASON_LIMIT,
-}
+REASONS = {reason: pb.ExitReason.Value(f"EXIT_REASON_{reason.name}") for reason in ExitReason}
 
 
 def failure(error: BaseException) -> pb.ClassifyResult:

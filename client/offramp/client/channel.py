@@ -1,0 +1,49 @@
+"""How clients connect: retries, keepalive, limits, credentials."""
+
+import json
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds that a call may take when it is not told otherwise; a stream is not bounded."""
+
+RETRIES = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.05s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+}
+"""Retries are gRPC's own: of what never ran, after the delay that the server asks for."""
+
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "offramp.v1.ClassifierService", "method": "ClassifyText"},
+                {"service": "offramp.v1.ModelService"},
+            ],
+            "retryPolicy": RETRIES,
+        }
+    ],
+}
+
+CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def call_metadata(token: str | None) -> Metadata:
+    """What goes with every call: the token, if there is one."""
+    return () if token is None else (("authorization", f"Bearer {token}"),)
+
+
+def timeout_of(own: float | None, default: float | None) -> float | None:
+    """The timeout of a call in seconds, its own before the client's; raises ValueError."""
+    timeout = default if own is None else own
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"a timeout must be above 0 seconds, not {timeout}")
+    return timeout

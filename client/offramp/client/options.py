@@ -1,0 +1,65 @@
+"""What may be asked for, in the words of the contract."""
+
+from enum import StrEnum
+from typing import TypedDict
+
+from offramp.v1 import classification_pb2 as pb
+
+
+class Priority(StrEnum):
+    """Whether somebody waits for this one answer, or it is one of many."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class DeadlineAction(StrEnum):
+    """What to do when the timeout comes before a confident answer."""
+
+    BEST_ANSWER = "best_answer"
+    FAIL = "fail"
+
+
+class Options(TypedDict, total=False):
+    """How to classify; the server's defaults hold for what is not given.
+
+    Give `threshold` (leave at the first exit that is this confident, 0 to 1; 1 is full depth) or
+    `max_accuracy_drop` (stay within this share of full depth's accuracy, 0.005 is half a point),
+    not both. `min_exit` and `max_exit` are exit indices from 0.
+    """
+
+    model: str
+    threshold: float
+    max_accuracy_drop: float
+    min_exit: int
+    max_exit: int
+    priority: Priority
+    deadline_action: DeadlineAction
+    all_probabilities: bool
+
+
+def options_message(options: Options) -> pb.ClassifyOptions:
+    """The wire form of options; raises TypeError or ValueError on what is no option."""
+    if unknown := options.keys() - Options.__annotations__.keys():
+        known = ", ".join(Options.__annotations__)
+        raise TypeError(f"unknown options {sorted(unknown)}; there are {known}")
+    if "threshold" in options and "max_accuracy_drop" in options:
+        raise ValueError("give threshold or max_accuracy_drop, not both")
+    if options.get("min_exit", 0) < 0 or options.get("max_exit", 0) < 0:
+        raise ValueError("min_exit and max_exit count from 0")
+    message = pb.ClassifyOptions(
+        model=options.get("model", ""),
+        min_exit=options.get("min_exit"),
+        max_exit=options.get("max_exit"),
+        all_probabilities=options.get("all_probabilities"),
+    )
+    if "threshold" in options:
+        message.threshold = options["threshold"]
+    if "max_accuracy_drop" in options:
+        message.max_accuracy_drop = options["max_accuracy_drop"]
+    if "priority" in options:
+        message.priority = pb.Priority.Value(f"PRIORITY_{Priority(options['priority']).name}")
+    if "deadline_action" in options:
+        action = DeadlineAction(options["deadline_action"])
+        message.deadline_action = pb.DeadlineAction.Value(f"DEADLINE_ACTION_{action.name}")
+    return message

@@ -1,0 +1,51 @@
+"""The port: gRPC's options, TLS, tokens; what the configuration says of them, read from files."""
+
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from offramp.server.config import ServerConfig
+
+HARD_LIMIT = 4
+"""gRPC itself cuts messages off at so many times the limit, above which we refuse them in words."""
+
+LEAST_PING_INTERVAL_MS = 10_000
+"""Clients may ping this often. gRPC's default of five minutes hangs up on keepalive."""
+
+
+def server_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
+    """The channel arguments of a server."""
+    options: tuple[tuple[str, int], ...] = (
+        ("grpc.so_reuseport", 0),  # on, a second server on the port would start in silence
+        ("grpc.max_receive_message_length", HARD_LIMIT * config.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
+    )
+    if config.max_connection_age:
+        options += (("grpc.max_connection_age_ms", int(config.max_connection_age * 1e3)),)
+    return options
+
+
+def open_port(server: grpc.aio.Server, config: ServerConfig) -> int:
+    """Listen on the configured address, with TLS if there is a certificate; returns the port.
+
+    Raises OSError if the address is taken or not ours, or a file is not readable.
+    """
+    try:
+        if config.certificate is None or config.private_key is None:
+            return server.add_insecure_port(config.address)
+        pair = (config.private_key.read_bytes(), config.certificate.read_bytes())
+        return server.add_secure_port(config.address, grpc.ssl_server_credentials([pair]))
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {config.address}: {error}") from error
+
+
+def read_tokens(path: Path) -> tuple[str, ...]:
+    """The tokens in a file, one a line; raises OSError, or ValueError if it holds none."""
+    tokens = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+    if not tokens or not all(token.isascii() and token.isprintable() for token in tokens):
+        raise ValueError(f"{path} must hold tokens of printable ASCII, one a line")
+    return tokens

@@ -1,0 +1,89 @@
+"""Retries are gRPC's own and obey the server: pushback says when, a negative one says never."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Never
+
+import grpc.aio
+import pytest
+
+from offramp.client import AsyncClient, DeadlineExceededError, OverloadedError
+from offramp.client.channel import RETRIES
+from offramp.scheduler.errors import DeadlineUnreachableError, DrainingError, QueueFullError
+from offramp.server.errors import InvalidRequestError
+from offramp.server.interceptors import ErrorInterceptor
+from offramp.v1 import classification_pb2 as pb
+from offramp.v1 import classifier_service_pb2 as service_pb
+from offramp.v1.classifier_service_pb2_grpc import (
+    ClassifierServiceServicer,
+    add_ClassifierServiceServicer_to_server,
+)
+
+
+class Refusing(ClassifierServiceServicer):
+    """Refuses the first calls with what it is given, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+        self.attempts = 0
+
+    async def ClassifyText(  # noqa: N802
+        self, request: service_pb.ClassifyTextRequest, context: object
+    ) -> service_pb.ClassifyTextResponse:
+        del request, context
+        self.attempts += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        answer = pb.ClassifyResult(classification=pb.Classification(label="yes"))
+        return service_pb.ClassifyTextResponse(results=[answer])
+
+    def StreamClassifyText(self, request_iterator: object, context: object) -> Never:  # noqa: N802
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def client_of(servicer: Refusing) -> AsyncGenerator[AsyncClient]:
+    interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor(2**20)]
+    server = grpc.aio.server(interceptors=interceptors)
+    add_ClassifierServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with AsyncClient(f"127.0.0.1:{port}") as client:
+        yield client
+    await server.stop(None)
+
+
+@pytest.mark.parametrize("error", [QueueFullError(0.01), DrainingError()])
+async def test_a_refusal_that_passes_is_not_noticed(error: Exception) -> None:
+    servicer = Refusing(error, error)
+    async with client_of(servicer) as client:
+        assert (await client.classify("fine")).label == "yes"
+    assert servicer.attempts == 3
+
+
+async def test_attempts_are_bounded_and_the_delay_is_told() -> None:
+    servicer = Refusing(*[QueueFullError(0.01)] * 10)
+    async with client_of(servicer) as client:
+        with pytest.raises(OverloadedError) as raised:
+            await client.classify("fine")
+    assert raised.value.retry_after == pytest.approx(0.01)
+    assert servicer.attempts == RETRIES["maxAttempts"]
+
+
+async def test_the_client_waits_as_long_as_it_is_told() -> None:
+    servicer = Refusing(QueueFullError(3600.0))
+    async with client_of(servicer) as client:
+        with pytest.raises(DeadlineExceededError):
+            await client.classify("fine", timeout=1.5)  # its own backoff is a tenth of it
+    assert servicer.attempts == 1
+
+
+@pytest.mark.parametrize(
+    "error", [DeadlineUnreachableError(2.0, 1.0), InvalidRequestError("text", "is empty")]
+)
+async def test_what_would_only_fail_again_is_not_retried(error: Exception) -> None:
+    servicer = Refusing(error)
+    async with client_of(servicer) as client:
+        with pytest.raises(Exception, match=str(error)):
+            await client.classify("fine")
+    assert servicer.attempts == 1

@@ -1,0 +1,66 @@
+"""TLS and bearer tokens, between the real ends."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from service import word_service
+from wire import wire
+
+from offramp.client import AsyncClient, UnauthenticatedError, UnavailableError
+from offramp.server.config import ServerConfig
+
+
+async def test_only_a_token_of_the_file_opens_our_services(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("old-secret\nnew-secret\n")
+    async with word_service(tmp_path, token_file=tokens) as service:
+        for token in ("old-secret", "new-secret"):
+            async with AsyncClient(service.address, token=token) as client:
+                assert (await client.classify("easy")).label == "yes"
+                assert [answer.label async for answer in client.classify_many(["easy"])] == ["yes"]
+                assert len(await client.list_models()) == 1
+        for wrong in (None, "", "secret", "old-secret "):
+            async with AsyncClient(service.address, token=wrong) as client:
+                with pytest.raises(UnauthenticatedError, match="authorization: Bearer"):
+                    await client.classify("easy")
+                with pytest.raises(UnauthenticatedError):
+                    await anext(client.classify_many(["easy"]))
+                with pytest.raises(UnauthenticatedError):
+                    await client.get_model()
+        async with wire(service.address) as raw:  # probes need none
+            health = health_pb2_grpc.HealthStub(raw.channel)
+            check = await health.Check(health_pb2.HealthCheckRequest())
+            assert check.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("text", ["", " \n \n", "tökén\n", "two\x07bells"])
+async def test_a_token_file_without_tokens_is_an_error(tmp_path: Path, text: str) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="must hold tokens"):
+        async with word_service(tmp_path, token_file=tokens):
+            pass
+
+
+async def test_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    certificate, private_key = tmp_path / "server.pem", tmp_path / "server.key"
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(certificate, append=True)
+    issued.private_key_pem.write_to_path(private_key)
+    trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    settings = {"certificate": certificate, "private_key": private_key}
+    async with word_service(tmp_path, None, **settings) as service:
+        async with AsyncClient(service.address, credentials=trust, token="any") as client:
+            assert (await client.classify("easy")).label == "yes"
+        with pytest.raises(UnavailableError):
+            await service.client.classify("easy", timeout=2)
+
+
+def test_half_of_tls_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="both a certificate and a private key"):
+        ServerConfig("127.0.0.1:0", (tmp_path,), certificate=tmp_path / "server.pem")

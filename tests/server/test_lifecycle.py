@@ -1,0 +1,105 @@
+"""Starting, being probed, draining on SIGTERM: a server among balancers and restarts."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from command import served
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from service import PATIENCE, SHIPPED, eventually, word_service
+from wire import reason, status_of, streamed, unary, wire
+
+from offramp.client import AsyncClient, UnavailableError
+from offramp.server.app import App
+from offramp.server.config import ServerConfig
+from offramp.v1 import classification_pb2 as pb
+from offramp.v1 import classifier_service_pb2 as service_pb
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = {"offramp.v1.ClassifierService", "offramp.v1.ModelService"}
+
+
+async def test_health_and_reflection(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        health = health_pb2_grpc.HealthStub(raw.channel)
+        for name in ("", *SERVICES):
+            check = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert check.status == SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await health.Check(health_pb2.HealthCheckRequest(service="other"))
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        reflection = reflection_pb2_grpc.ServerReflectionStub(raw.channel)
+        asked = iter(
+            [
+                reflection_pb2.ServerReflectionRequest(list_services=""),
+                reflection_pb2.ServerReflectionRequest(file_containing_symbol=min(SERVICES)),
+            ]
+        )
+        listed, described = [answer async for answer in reflection.ServerReflectionInfo(asked)]
+        names = {service.name for service in listed.list_services_response.service}
+        assert names >= SERVICES | {"grpc.health.v1.Health"}
+        assert described.file_descriptor_response.file_descriptor_proto
+
+
+async def test_a_method_that_nobody_implements(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await raw.channel.unary_unary("/offramp.v1.ClassifierService/Other")(b"")  # type: ignore[call-arg]
+        assert unknown.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_second_server_on_the_port_is_refused(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        second = App(ServerConfig(service.address, (tmp_path / "words",)))
+        with pytest.raises(OSError, match=f"cannot listen on {service.address}"):
+            await second.start()
+        await second.stop()
+
+
+async def test_draining_answers_what_is_held_and_ends_streams_in_words(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        held = asyncio.ensure_future(service.client.classify("plug"))
+        await service.backend.is_plugged()
+        call = raw.classifier.StreamClassifyText()  # type: ignore[call-arg]
+        await call.write(streamed([("a", "fine")]))
+        await eventually(lambda: service.held == (1, 1))
+        stopping = asyncio.ensure_future(service.app.stop())
+        await asyncio.sleep(0)
+        service.backend.unplug()
+        assert (await held).label == "yes"
+        message = await call.read()
+        assert isinstance(message, service_pb.StreamClassifyTextResponse)
+        assert [result.correlation_id for result in message.results] == ["a"]
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason(status_of(ended.value)) == "DRAINING"
+        await stopping
+        with pytest.raises(UnavailableError):
+            await service.client.classify("fine")
+
+
+async def test_sigterm_drains_a_real_server() -> None:
+    long = ["a film that never ends " * 25] * 32
+    with served("--checkpoint", SHIPPED, "--drain-pause", "1") as server:
+        async with AsyncClient(server.address) as client, wire(server.address) as raw:
+            health = health_pb2_grpc.HealthStub(raw.channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == SERVING
+            assert (await client.classify("a fine film")).label == "positive"
+            call = raw.classifier.ClassifyText(
+                unary(*long, options=pb.ClassifyOptions(threshold=1)), timeout=PATIENCE
+            )
+            running = asyncio.ensure_future(call)
+            await call.wait_for_connection()
+            server.process.send_signal(signal.SIGTERM)
+            assert (await watch.read()).status == NOT_SERVING
+            assert (await client.classify("late, but in the pause")).label
+            answers = [result.classification for result in (await running).results]
+            assert [answer.exit.layer for answer in answers] == [6] * len(long)
+        assert await asyncio.to_thread(server.process.wait, PATIENCE) == 0

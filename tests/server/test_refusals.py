@@ -1,0 +1,182 @@
+"""Every refusal and failure as it travels: status code, reason, details, never a stack trace."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from service import eventually, word_service
+from wire import detail, metadata_of, reason, status_of, streamed, unary, wire
+
+from offramp.server.config import Limits
+from offramp.v1 import classification_pb2 as pb
+from offramp.v1 import classifier_service_pb2 as service_pb
+from offramp.v1 import model_service_pb2 as models_pb
+
+Code = grpc.StatusCode
+Options = pb.ClassifyOptions
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (unary(), "inputs"),
+        (unary(*["fine"] * 257), "inputs"),
+        (unary(""), "text"),
+        (unary(" \n\t "), "text"),
+        (unary("\x00\x01\x85"), "text"),
+        (unary("fine", options=Options(threshold=1.5)), "options.threshold"),
+        (unary("fine", options=Options(threshold=nan)), "options.threshold"),
+        (unary("fine", options=Options(max_accuracy_drop=-0.1)), "options.max_accuracy_drop"),
+        (unary("fine", options=Options(min_exit=3)), "options.min_exit"),
+        (unary("fine", options=Options(max_exit=3)), "options.max_exit"),
+        (unary("fine", options=Options(min_exit=2, max_exit=1)), "options.min_exit"),
+        (unary("fine", options=Options(priority=9)), "options.priority"),  # type: ignore[arg-type]
+        (unary("fine", options=Options(deadline_action=9)), "options.deadline_action"),  # type: ignore[arg-type]
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_an_impossible_request_names_its_field(
+    request_: service_pb.ClassifyTextRequest, field: str, tmp_path: Path
+) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await raw.classifier.ClassifyText(request_)
+    status = status_of(refused.value)
+    assert refused.value.code() is Code.INVALID_ARGUMENT
+    assert status.message == refused.value.details()
+    assert reason(status) == "INVALID_REQUEST"
+    (violation,) = detail(status, BadRequest).field_violations
+    assert violation.field == field
+    assert violation.description in status.message
+
+
+async def test_an_unknown_model_is_a_resource_not_found(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        for call in (
+            raw.classifier.ClassifyText(unary("fine", options=Options(model="other"))),
+            raw.models.GetModel(models_pb.GetModelRequest(name="other")),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            status = status_of(refused.value)
+            assert refused.value.code() is Code.NOT_FOUND
+            assert reason(status) == "MODEL_NOT_FOUND"
+            resource = detail(status, ResourceInfo)
+            assert (resource.resource_type, resource.resource_name) == ("model", "other")
+            assert "words" in status.message
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x04\x0a\x02\xc3\x28"])
+@pytest.mark.parametrize("method", ["ClassifyText", "StreamClassifyText"])
+async def test_undecodable_bytes_are_an_invalid_argument(
+    data: bytes, method: str, tmp_path: Path
+) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        path = f"/offramp.v1.ClassifierService/{method}"
+        channel: Any = raw.channel
+        calls: dict[str, Callable[[], Awaitable[bytes]]] = {
+            "ClassifyText": lambda: channel.unary_unary(path)(data),
+            "StreamClassifyText": lambda: channel.stream_stream(path)(iter([data])).read(),
+        }
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await calls[method]()
+        assert refused.value.code() is Code.INVALID_ARGUMENT
+        assert reason(status_of(refused.value)) == "UNDECODABLE"
+        assert (await service.client.classify("easy")).label == "yes"
+
+
+async def test_a_message_that_is_too_large_is_refused_in_words(tmp_path: Path) -> None:
+    async with (
+        word_service(tmp_path, max_message_bytes=1000) as service,
+        wire(service.address) as raw,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await raw.classifier.ClassifyText(unary("fine " * 300))
+        assert refused.value.code() is Code.INVALID_ARGUMENT
+        assert reason(status_of(refused.value)) == "MESSAGE_TOO_LARGE"
+        assert "at most 1000" in status_of(refused.value).message
+        with pytest.raises(grpc.aio.AioRpcError, match="larger than max"):
+            await raw.classifier.ClassifyText(unary("fine " * 3000))
+        assert (await service.client.classify("fine " * 100)).truncated
+
+
+async def test_a_failing_step_fails_its_own_requests_and_tells_nothing(tmp_path: Path) -> None:
+    limits = Limits(max_batch_rows=1)
+    async with word_service(tmp_path, limits) as service, wire(service.address) as raw:
+        response = await raw.classifier.ClassifyText(unary("fine", "poison", "easy"))
+        outcomes = [result.WhichOneof("outcome") for result in response.results]
+        assert outcomes == ["classification", "error", "classification"]
+        assert_step_failed(response.results[1].error)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await raw.classifier.ClassifyText(unary("poison"))
+        assert failed.value.code() is Code.INTERNAL
+        assert_step_failed(status_of(failed.value))
+        await eventually(lambda: service.held == (0, 0))
+
+
+def assert_step_failed(status: Status) -> None:
+    assert status.code == Code.INTERNAL.value[0]
+    assert reason(status) == "STEP_FAILED"
+    wired = status.SerializeToString()
+    assert b"secret" not in wired
+    assert b"Traceback" not in wired
+
+
+async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
+    limits = Limits(slots=1, max_batch_rows=1, max_queue_requests=2)
+    async with word_service(tmp_path, limits) as service, wire(service.address) as raw:
+        held = [asyncio.ensure_future(raw.classifier.ClassifyText(unary("plug")))]
+        await service.backend.is_plugged()
+        held += [asyncio.ensure_future(raw.classifier.ClassifyText(unary("fine"))) for _ in "ab"]
+        await eventually(lambda: service.held == (2, 1))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await raw.classifier.ClassifyText(unary("easy"))
+        status = status_of(refused.value)
+        assert refused.value.code() is Code.RESOURCE_EXHAUSTED
+        assert reason(status) == "QUEUE_FULL"
+        delay = detail(status, RetryInfo).retry_delay.ToNanoseconds()
+        pushback = int(metadata_of(refused.value)["grpc-retry-pushback-ms"])
+        assert delay > 0
+        assert pushback == max(1, delay // 1_000_000)
+        service.backend.unplug()
+        assert [len((await call).results) for call in held] == [1, 1, 1]
+
+
+async def test_a_deadline_out_of_reach_is_refused_before_any_work(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        for stage in range(3):
+            for _ in range(300):
+                service.scheduler.cost.observe(stage, 4, 60.0)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await raw.classifier.ClassifyText(unary("easy"), timeout=20)
+        status = status_of(refused.value)
+        assert refused.value.code() is Code.RESOURCE_EXHAUSTED
+        assert reason(status) == "DEADLINE_UNREACHABLE"
+        told = detail(status, ErrorInfo).metadata
+        assert float(told["predicted_seconds"]) > float(told["remaining_seconds"]) > 0
+        assert metadata_of(refused.value)["grpc-retry-pushback-ms"] == "-1"
+        assert not service.backend.batches
+
+
+async def test_inputs_of_one_message_fail_on_their_own(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        response = await raw.classifier.ClassifyText(unary("easy", "", "fine"))
+        kinds = [result.WhichOneof("outcome") for result in response.results]
+        assert kinds == ["classification", "error", "classification"]
+        assert reason(response.results[1].error) == "INVALID_REQUEST"
+        call = raw.classifier.StreamClassifyText()  # type: ignore[call-arg]
+        await call.write(streamed([("a", "easy"), ("b", ""), ("c", "easy")]))
+        await call.done_writing()
+        kinds_by_id = {
+            result.correlation_id: result.result.WhichOneof("outcome")
+            async for message in call
+            for result in message.results
+        }
+        assert kinds_by_id == {"a": "classification", "b": "error", "c": "classification"}
