@@ -26,10 +26,10 @@ from offramp.server.config import ServerConfig
 from offramp.server.interceptors import ErrorInterceptor
 from offramp.server.served import ModelRegistry, ServedModel
 from offramp.server.servicer import ClassifierServicer, ModelServicer
-from offramp.server.telemetry.model_metrics import ModelMetrics
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.rpc import CallInterceptor
 from offramp.server.telemetry.setup import OFF, Telemetry
+from offramp.server.telemetry.watch import watch_model
 from offramp.server.transport import open_port, read_tokens, server_options
 from offramp.server.warmup import warm_up
 from offramp.v1 import classifier_service_pb2, model_service_pb2
@@ -134,16 +134,9 @@ class App:
         backend = self._make_backend(checkpoint, limits.slots, torch.device(self._config.device))
         self._device.submit(warm_up, backend, shape, settings, cost).result()
         scheduler = Scheduler(settings, SquareRoot(), cost)
-        registry = self._telemetry.registry
-        if registry is None:
-            return ServedModel(
-                checkpoint, Engine(scheduler, backend, self._device), self._tokenizers
-            )
-        metrics = ModelMetrics(
-            registry, checkpoint.name, shape.exit_layers, scheduler, lambda: backend.positions
-        )
-        engine = Engine(scheduler, backend, self._device, metrics)
-        return ServedModel(checkpoint, engine, self._tokenizers, metrics.tokenized)
+        watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.positions)
+        engine = Engine(scheduler, backend, self._device, watch)
+        return ServedModel(checkpoint, engine, self._tokenizers, watch)
 
     def _build_server(self) -> grpc.aio.Server:
         config = self._config

@@ -8,6 +8,7 @@ from offramp.model.tokenizer import Tokens
 from offramp.scheduler.request import Answer, Priority, Terms
 from offramp.server.errors import InvalidRequestError, ModelNotFoundError
 from offramp.server.served import ModelRegistry, ServedModel
+from offramp.server.telemetry.notes import Notes
 from offramp.server.terms import merged, terms_of
 from offramp.v1 import classification_pb2 as pb
 
@@ -33,10 +34,13 @@ class Prepared:
     terms: Terms
     all_probabilities: bool
     arrived: float
+    notes: Notes | None
 
     def submit(self) -> asyncio.Future[Answer]:
         """Submit it to its model's engine; raises SchedulerError if it is refused."""
-        return self.model.engine.submit(self.tokens, len(self.tokens), self.terms, self.arrived)
+        return self.model.engine.submit(
+            self.tokens, len(self.tokens), self.terms, self.arrived, self.notes
+        )
 
 
 async def prepare(
@@ -62,7 +66,13 @@ async def prepare(
                 pair=inputs[index].HasField("text_pair")
             )
             if len(tokens) > specials:
-                outcomes[index] = Prepared(model, tokens, terms, all_probabilities, call.arrived)
+                notes = None
+                if model.watch is not None:
+                    alone, text = len(inputs) == 1, inputs[index].text
+                    notes = model.watch.notes(text, len(tokens), terms, call.arrived, alone=alone)
+                outcomes[index] = Prepared(
+                    model, tokens, terms, all_probabilities, call.arrived, notes
+                )
             else:
                 outcomes[index] = InvalidRequestError(
                     "text", "holds nothing that the model reads; send some text"

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from offramp.model.checkpoint import Checkpoint
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.engine import Engine
 from offramp.server.errors import ModelNotFoundError
+from offramp.server.telemetry.watch import ModelWatch
 from offramp.v1 import classification_pb2 as pb
 
 
@@ -17,13 +18,13 @@ from offramp.v1 import classification_pb2 as pb
 class ServedModel:
     """A checkpoint, the engine that runs it and the threads that tokenize for it.
 
-    `tokenized` is told how many seconds the tokenizing of how many inputs took.
+    `watch` observes its requests, if anybody wants to know.
     """
 
     checkpoint: Checkpoint
     engine: Engine
     tokenizers: Executor
-    tokenized: Callable[[float, int], None] | None = None
+    watch: ModelWatch | None = None
 
     async def tokenize(self, inputs: Sequence[pb.TextInput]) -> list[Tokens]:
         """Tokenize on a thread, never on the event loop."""
@@ -31,8 +32,8 @@ class ServedModel:
         encode = self.checkpoint.tokenizer.encode
         started = time.perf_counter()
         tokens = await asyncio.get_running_loop().run_in_executor(self.tokenizers, encode, texts)
-        if self.tokenized is not None:
-            self.tokenized(time.perf_counter() - started, len(inputs))
+        if self.watch is not None:
+            self.watch.tokenized(time.perf_counter() - started, len(inputs))
         return tokens
 
 

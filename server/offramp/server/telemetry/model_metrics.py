@@ -87,7 +87,6 @@ class ModelMetrics:
 
     def failed(self, batch: Batch, error: Exception) -> None:
         """Count a step that failed; its requests depart next."""
-        del error
         self._step_failures.add(1, self._model, batch.stage)
 
     def departed(self, departure: Departure) -> None:

@@ -17,6 +17,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, use_
 from offramp.server.interceptors import CODES, PREFIX, Context, Handler
 from offramp.server.statuses import reason_of, status_of
 from offramp.server.telemetry.registry import Histogram, Registry
+from offramp.server.telemetry.tracing import CALL_SPANS, CallSpans
 
 SYSTEM = "grpc"
 SERVER_ERRORS = frozenset(
@@ -45,12 +46,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return handler  # type: ignore[return-value]  # None is a method that nobody implements
         unary = handler.unary_unary is not None
         behavior = cast("Behavior", handler.unary_unary if unary else handler.stream_stream)
-        observed = _Call(handler_call_details, behavior, self._durations, self._tracer).run
+        call = _Call(handler_call_details, behavior, self._durations, self._tracer, unary=unary)
         make = (
             grpc.unary_unary_rpc_method_handler if unary else grpc.stream_stream_rpc_method_handler
         )
         return make(
-            cast("Any", observed),
+            cast("Any", call.run),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -65,7 +66,10 @@ class _Call:
         behavior: Behavior,
         durations: Histogram | None,
         tracer: Tracer | None,
+        *,
+        unary: bool,
     ) -> None:
+        self._unary = unary
         self._method = details.method.removeprefix("/")
         self._metadata = details.invocation_metadata
         self._behavior = behavior
@@ -85,6 +89,8 @@ class _Call:
         with use_span(
             span, end_on_exit=True, record_exception=False, set_status_on_exception=False
         ):
+            if span.is_recording():
+                CALL_SPANS.set(CallSpans(self._tracer, span, unary=self._unary))
             return await self._timed(request, context, span)
 
     async def _timed(self, request: object, context: Context, span: Span | None) -> object:

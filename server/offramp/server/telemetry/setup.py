@@ -34,13 +34,15 @@ SCRAPE_HOST, SCRAPE_PORT = "localhost", "9464"
 class Telemetry:
     """What is switched on: each signal is None where nobody asked for it.
 
-    `scrape_port` is where Prometheus finds the metrics. `close` sends what is left.
+    `scrape_port` is where Prometheus finds the metrics, `log_texts` lets failures tell the texts
+    they are of. `close` sends what is left.
     """
 
     registry: Registry | None = None
     tracer: Tracer | None = None
     logs: LoggerProvider | None = None
     scrape_port: int | None = None
+    log_texts: bool = False
     closers: tuple[Callable[[], object], ...] = field(default=())
 
     def close(self) -> None:
@@ -76,7 +78,7 @@ def configure() -> Telemetry:
         for exporter in _exporters("logs", names["logs"]):
             logs.add_log_record_processor(BatchLogRecordProcessor(exporter))
         closers.append(logs.shutdown)
-    return Telemetry(registry, tracer, logs, port, tuple(closers))
+    return Telemetry(registry, tracer, logs, port, closers=tuple(closers))
 
 
 def _exporter_names(signal: str) -> list[str]:

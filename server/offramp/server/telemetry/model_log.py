@@ -1,0 +1,79 @@
+"""The engine's observer that writes lines: one for a failed step, one for an overload's end."""
+
+import logging
+import time
+from contextlib import nullcontext
+
+from opentelemetry.trace import use_span
+
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.errors import QueueFullError, SchedulerError
+from offramp.scheduler.observer import NullObserver
+from offramp.scheduler.request import Request
+from offramp.scheduler.scheduler import Scheduler
+from offramp.server.telemetry.logs import Event, log_event
+from offramp.server.telemetry.notes import notes_of
+
+RECOVERED = 0.5
+"""Share of the queue's room below which an overload is over."""
+TEXT_LENGTH = 200
+
+
+class ModelLog(NullObserver):
+    """Writes about one model.
+
+    An episode of overload lasts from the first refusal by a full queue until the queue is half
+    empty; then it is told, once, how long it was and how many were refused.
+    """
+
+    def __init__(self, model: str, scheduler: Scheduler) -> None:
+        self._model = model
+        self._scheduler = scheduler
+        self._refused = 0
+        self._overloaded_since = 0.0
+
+    def refused(self, request: Request, error: SchedulerError) -> None:
+        """Begin an episode of overload, or note one more refusal of it."""
+        if isinstance(error, QueueFullError):
+            if not self._refused:
+                self._overloaded_since = time.monotonic()
+            self._refused += 1
+
+    def stepped(self, batch: Batch, seconds: float) -> None:
+        """End an episode if the queue has recovered."""
+        if self._refused:
+            config = self._scheduler.config
+            if self._scheduler.queued < RECOVERED * config.max_queue_requests and (
+                self._scheduler.queued_tokens < RECOVERED * config.max_queue_tokens
+            ):
+                self.close()
+
+    def close(self) -> None:
+        """End an episode, if there is one, whatever the queue says."""
+        if self._refused:
+            log_event(
+                Event.OVERLOAD,
+                "the queue was full for a while",
+                logging.WARNING,
+                model=self._model,
+                refused=self._refused,
+                seconds=round(time.monotonic() - self._overloaded_since, 3),
+            )
+            self._refused = 0
+
+    def failed(self, batch: Batch, error: Exception) -> None:
+        """Tell of a step that failed, within the trace of its first traced request."""
+        notes = [found for r in batch.requests if (found := notes_of(r.context)) is not None]
+        span = next((one.span for one in notes if one.span is not None), None)
+        texts = [one.text[:TEXT_LENGTH] for one in notes if one.text is not None]
+        with use_span(span) if span is not None else nullcontext():
+            log_event(
+                Event.FAILURE,
+                "a step failed; its requests got no answer",
+                logging.ERROR,
+                error,
+                model=self._model,
+                stage=batch.stage,
+                requests=len(batch.requests),
+                **({"texts": texts} if texts else {}),
+            )
