@@ -19,6 +19,7 @@ from offramp.scheduler.request import Reading
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
+from offramp.server.telemetry.setup import OFF, Telemetry
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "checkpoints" / "sst2-minilm"
@@ -102,9 +103,13 @@ async def serving(**settings: Any) -> AsyncGenerator[AsyncClient]:  # noqa: ANN4
 async def word_service(
     directory: Path,
     limits: Limits | None = None,
+    telemetry: Telemetry = OFF,
     **settings: Any,  # noqa: ANN401 - fields of ServerConfig
 ) -> AsyncGenerator[WordService]:
-    """A server whose model reads words, on a free port, drained afterwards."""
+    """A server whose model reads words, on a free port, drained afterwards.
+
+    Its telemetry is closed with it, so that all of it has arrived when this is left.
+    """
     backends: list[WordBackend] = []
 
     def make(checkpoint: Checkpoint, slots: int, device: torch.device) -> WordBackend:
@@ -115,7 +120,7 @@ async def word_service(
     config = ServerConfig(
         "127.0.0.1:0", (checkpoint,), limits=limits or Limits(), drain_grace=5.0, **settings
     )
-    app = App(config, make_backend=make)
+    app = App(config, telemetry, make_backend=make)
     backends[0].batches.clear()  # those of the warm-up
     address = await app.start()
     try:
@@ -124,6 +129,7 @@ async def word_service(
     finally:
         backends[0].unplug()
         await app.stop()
+        await asyncio.to_thread(telemetry.close)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -45,3 +45,18 @@ def test_the_client_imports_nothing_that_computes() -> None:
         "import sys, offramp.client; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_the_client_does_without_opentelemetry() -> None:
+    program = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: (
+    None if name == "opentelemetry" else find(name, package)
+)
+from offramp.client.tracing import call_span
+with call_span("a/b", (("key", "value"),)) as metadata:
+    assert metadata == (("key", "value"),)
+sys.exit("opentelemetry" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

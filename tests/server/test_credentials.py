@@ -53,8 +53,7 @@ async def test_tls(tmp_path: Path) -> None:
         blob.write_to_path(certificate, append=True)
     issued.private_key_pem.write_to_path(private_key)
     trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
-    settings = {"certificate": certificate, "private_key": private_key}
-    async with word_service(tmp_path, None, **settings) as service:
+    async with word_service(tmp_path, certificate=certificate, private_key=private_key) as service:
         async with AsyncClient(service.address, credentials=trust, token="any") as client:
             assert (await client.classify("easy")).label == "yes"
         with pytest.raises(UnavailableError):

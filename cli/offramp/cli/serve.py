@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import uvloop
 from offramp.model.errors import ModelError
 from offramp.server.app import serve
 from offramp.server.config import Limits, ServerConfig
+from offramp.server.telemetry.logs import LogFormat, configure_logging
 from offramp.server.telemetry.setup import OFF, configure
 
 LIMITS = Limits()
@@ -20,10 +20,10 @@ LIMITS = Limits()
 def main(arguments: Sequence[str]) -> int:
     """Serve; returns the exit status."""
     args = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     telemetry = OFF
     try:
-        telemetry = configure()
+        telemetry = configure(log_texts=args.log_texts)
+        configure_logging(LogFormat(args.log_format), telemetry.logs)
         config = ServerConfig(
             address=args.address,
             checkpoints=tuple(args.checkpoint),
@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="offramp serve",
         description=__doc__,
-        epilog="Statistics go where the OTEL_* environment variables say, for one"
-        " OTEL_METRICS_EXPORTER=console.",
+        epilog="Metrics, traces and logs go where the OTEL_* environment variables say, for one"
+        " OTEL_METRICS_EXPORTER=prometheus; see docs/telemetry.md.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -79,4 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-queue-requests", type=int, default=LIMITS.max_queue_requests)
     add("--drain-pause", type=float, default=0.0, help="seconds for balancers after SIGTERM")
     add("--drain-grace", type=float, default=30.0, help="seconds to finish what is held")
+    add("--log-format", choices=list(map(str, LogFormat)), default=str(LogFormat.TEXT))
+    add("--log-texts", action="store_true", help="let failures tell the texts they are of")
     return parser

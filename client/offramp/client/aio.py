@@ -15,6 +15,13 @@ from offramp.client.core import Text
 from offramp.client.errors import OfframpError, error_from_call
 from offramp.client.exchange import WINDOW, Exchange
 from offramp.client.options import Options, options_message
+from offramp.client.tracing import (
+    CLASSIFY_TEXT,
+    GET_MODEL,
+    LIST_MODELS,
+    STREAM_CLASSIFY_TEXT,
+    call_span,
+)
 from offramp.v1 import classifier_service_pb2 as service_pb
 from offramp.v1 import model_service_pb2 as models_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceStub
@@ -94,7 +101,9 @@ class AsyncClient:
         The server knows of `timeout` (seconds) and answers within it as well as it can.
         """
         request = core.unary_request(text if text_pair is None else (text, text_pair), options)
-        return core.answer_of(await self._call(self._classifier.ClassifyText, request, timeout))
+        return core.answer_of(
+            await self._call(CLASSIFY_TEXT, self._classifier.ClassifyText, request, timeout)
+        )
 
     @overload
     def classify_many(
@@ -146,7 +155,7 @@ class AsyncClient:
     ) -> tuple[ModelInfo, ...]:
         """What the server serves; the first answers requests that name no model."""
         request = models_pb.ListModelsRequest()
-        response = await self._call(self._models.ListModels, request, timeout)
+        response = await self._call(LIST_MODELS, self._models.ListModels, request, timeout)
         return tuple(core.model_info(model) for model in response.models)
 
     async def get_model(
@@ -157,20 +166,22 @@ class AsyncClient:
     ) -> ModelInfo:
         """One model by its name; the server's first without a name."""
         request = models_pb.GetModelRequest(name=name)
-        response = await self._call(self._models.GetModel, request, timeout)
+        response = await self._call(GET_MODEL, self._models.GetModel, request, timeout)
         return core.model_info(response.model)
 
     async def _call(
         self,
+        name: str,
         method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
         request: Request,
         timeout: float | None,  # noqa: ASYNC109
     ) -> Response:
         seconds = timeout_of(timeout, self._timeout)
-        try:
-            return await method(request, timeout=seconds, metadata=self._metadata)
-        except grpc.aio.AioRpcError as error:
-            raise _translated(error) from error
+        with call_span(name, self._metadata) as metadata:
+            try:
+                return await method(request, timeout=seconds, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                raise _translated(error) from error
 
     async def _stream(
         self,
@@ -179,25 +190,26 @@ class AsyncClient:
         return_errors: bool,  # noqa: FBT001
         timeout: float | None,  # noqa: ASYNC109
     ) -> AsyncGenerator[Any]:
-        call = self._classifier.StreamClassifyText(  # type: ignore[call-arg]
-            timeout=timeout, metadata=self._metadata
-        )
-        room = asyncio.Semaphore(WINDOW)
-        sender = asyncio.create_task(_send(call, texts, exchange, room))
-        try:
-            async for response in call:
-                for outcome in exchange.incoming(response):
-                    room.release()
-                    if isinstance(outcome, OfframpError) and not return_errors:
-                        raise outcome
-                    yield outcome
-            await sender
-        except grpc.aio.AioRpcError as error:
-            raise _translated(error) from error
-        finally:
-            sender.cancel()
-            call.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+        with call_span(STREAM_CLASSIFY_TEXT, self._metadata) as metadata:
+            call = self._classifier.StreamClassifyText(  # type: ignore[call-arg]
+                timeout=timeout, metadata=metadata
+            )
+            room = asyncio.Semaphore(WINDOW)
+            sender = asyncio.create_task(_send(call, texts, exchange, room))
+            try:
+                async for response in call:
+                    for outcome in exchange.incoming(response):
+                        room.release()
+                        if isinstance(outcome, OfframpError) and not return_errors:
+                            raise outcome
+                        yield outcome
+                await sender
+            except grpc.aio.AioRpcError as error:
+                raise _translated(error) from error
+            finally:
+                sender.cancel()
+                call.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
 
 
 async def _send(

@@ -14,6 +14,13 @@ from offramp.client.errors import OfframpError, error_from_call
 from offramp.client.exchange import Exchange
 from offramp.client.feed import Feed
 from offramp.client.options import Options, options_message
+from offramp.client.tracing import (
+    CLASSIFY_TEXT,
+    GET_MODEL,
+    LIST_MODELS,
+    STREAM_CLASSIFY_TEXT,
+    call_span,
+)
 from offramp.v1 import model_service_pb2 as models_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceStub
 from offramp.v1.model_service_pb2_grpc import ModelServiceStub
@@ -83,7 +90,9 @@ class Client:
         The server knows of `timeout` (seconds) and answers within it as well as it can.
         """
         request = core.unary_request(text if text_pair is None else (text, text_pair), options)
-        return core.answer_of(self._call(self._classifier.ClassifyText, request, timeout))
+        return core.answer_of(
+            self._call(CLASSIFY_TEXT, self._classifier.ClassifyText, request, timeout)
+        )
 
     @overload
     def classify_many(
@@ -130,25 +139,29 @@ class Client:
 
     def list_models(self, *, timeout: float | None = None) -> tuple[ModelInfo, ...]:
         """What the server serves; the first answers requests that name no model."""
-        response = self._call(self._models.ListModels, models_pb.ListModelsRequest(), timeout)
+        response = self._call(
+            LIST_MODELS, self._models.ListModels, models_pb.ListModelsRequest(), timeout
+        )
         return tuple(core.model_info(model) for model in response.models)
 
     def get_model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """One model by its name; the server's first without a name."""
         request = models_pb.GetModelRequest(name=name)
-        return core.model_info(self._call(self._models.GetModel, request, timeout).model)
+        return core.model_info(self._call(GET_MODEL, self._models.GetModel, request, timeout).model)
 
     def _call(
         self,
+        name: str,
         method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
         request: Request,
         timeout: float | None,
     ) -> Response:
         seconds = timeout_of(timeout, self._timeout)
-        try:
-            return method(request, timeout=seconds, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise _translated(error) from error
+        with call_span(name, self._metadata) as metadata:
+            try:
+                return method(request, timeout=seconds, metadata=metadata)
+            except grpc.RpcError as error:
+                raise _translated(error) from error
 
     def _stream(
         self,
@@ -157,24 +170,25 @@ class Client:
         return_errors: bool,  # noqa: FBT001
         timeout: float | None,
     ) -> Generator[Any]:
-        feed = Feed(texts, exchange)
-        call = self._classifier.StreamClassifyText(
-            feed.messages(), timeout=timeout, metadata=self._metadata
-        )
-        try:
-            for response in call:
-                for outcome in exchange.incoming(response):
-                    feed.answered()
-                    if isinstance(outcome, OfframpError) and not return_errors:
-                        raise outcome
-                    yield outcome
-            if feed.error is not None:
-                raise feed.error
-        except grpc.RpcError as error:
-            raise _translated(error) from error
-        finally:
-            feed.close()
-            call.cancel()  # type: ignore[no-untyped-call]
+        with call_span(STREAM_CLASSIFY_TEXT, self._metadata) as metadata:
+            feed = Feed(texts, exchange)
+            call = self._classifier.StreamClassifyText(
+                feed.messages(), timeout=timeout, metadata=metadata
+            )
+            try:
+                for response in call:
+                    for outcome in exchange.incoming(response):
+                        feed.answered()
+                        if isinstance(outcome, OfframpError) and not return_errors:
+                            raise outcome
+                        yield outcome
+                if feed.error is not None:
+                    raise feed.error
+            except grpc.RpcError as error:
+                raise _translated(error) from error
+            finally:
+                feed.close()
+                call.cancel()  # type: ignore[no-untyped-call]
 
 
 def _translated(error: grpc.RpcError) -> OfframpError:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from offramp.server.config import ServerConfig
 from offramp.server.interceptors import ErrorInterceptor
 from offramp.server.served import ModelRegistry, ServedModel
 from offramp.server.servicer import ClassifierServicer, ModelServicer
+from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.rpc import CallInterceptor
 from offramp.server.telemetry.setup import OFF, Telemetry
@@ -67,6 +69,7 @@ class App:
         make_backend: MakeBackend = TorchBackend,
     ) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._started = time.monotonic()
         self._config = config
         self._telemetry = telemetry
         self._make_backend = make_backend
@@ -94,7 +97,9 @@ class App:
             self._loop_lag.start()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        return f"{host}:{port}"
+        address, names = f"{host}:{port}", [model.checkpoint.name for model in self.models]
+        log_event(Event.START, "serving", address=address, models=names)
+        return address
 
     async def failed(self) -> None:
         """Return only if an engine died, which none should; the server is of no use then."""
@@ -114,10 +119,18 @@ class App:
         outcomes = await asyncio.gather(*self._engines, return_exceptions=True)
         self._device.shutdown()
         self._tokenizers.shutdown()
+        self._log_stop()
         for error in filter(None, outcomes):
             raise error
 
+    def _log_stop(self) -> None:
+        for model in self.models:
+            if model.watch is not None:
+                model.watch.close()
+        log_event(Event.STOP, "stopped", seconds=round(time.monotonic() - self._started, 3))
+
     def _load(self, path: Path) -> ServedModel:
+        started = time.monotonic()
         limits = self._config.limits
         checkpoint = load_checkpoint(path, self._config.device)
         shape = checkpoint.config
@@ -136,6 +149,8 @@ class App:
         scheduler = Scheduler(settings, SquareRoot(), cost)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.positions)
         engine = Engine(scheduler, backend, self._device, watch)
+        seconds = round(time.monotonic() - started, 3)
+        log_event(Event.LOAD, "loaded a model", model=checkpoint.name, seconds=seconds)
         return ServedModel(checkpoint, engine, self._tokenizers, watch)
 
     def _build_server(self) -> grpc.aio.Server:

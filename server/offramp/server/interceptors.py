@@ -10,14 +10,13 @@ from google.protobuf.message import DecodeError
 
 from offramp.server.errors import MessageError, MessageTooLargeError, UndecodableError
 from offramp.server.statuses import TABLE, status_of, trailing_metadata
+from offramp.server.telemetry.logs import Event, log_event
 
 PREFIX = "/offramp.v1."
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-log = logging.getLogger(__name__)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -75,9 +74,9 @@ def _guarded(behavior: Any) -> Any:  # noqa: ANN401 - typed for threads, here a 
             return await behavior(request, context)
         except grpc.aio.AbortError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises
             if type(error) not in TABLE:
-                log.exception("a call failed unexpectedly")
+                log_event(Event.FAILURE, "a call failed unexpectedly", logging.ERROR, error)
             status = status_of(error)
             await context.abort(
                 CODES[status.code], status.message, trailing_metadata(error, status)

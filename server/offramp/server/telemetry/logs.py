@@ -1,7 +1,7 @@
 """Log lines: an event with its attributes and the ids of the trace it belongs to.
 
 A line goes to standard error, as text or as a JSON object, and to OTLP where logs are exported.
-There is one each for a start, a stop, a model loaded or swapped, an episode of overload, a drift,
+There is one each for a start, a stop, a model loaded, an episode of overload, a drift,
 and a failure. Texts are in none of them unless that was switched on.
 """
 
@@ -35,7 +35,6 @@ class Event(StrEnum):
     START = "offramp.start"
     STOP = "offramp.stop"
     LOAD = "offramp.load"
-    SWAP = "offramp.swap"
     OVERLOAD = "offramp.overload"
     FAILURE = "offramp.failure"
     DRIFT = "offramp.drift"

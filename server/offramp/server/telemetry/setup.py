@@ -8,7 +8,7 @@ sampler, intervals, limits. Providers are ours alone, never the process's global
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points, version
 from typing import Any
 
@@ -54,13 +54,14 @@ class Telemetry:
 OFF = Telemetry()
 
 
-def configure() -> Telemetry:
+def configure(*, log_texts: bool = False) -> Telemetry:
     """Build what the environment names; raises ValueError on an exporter that there is not."""
+    off = replace(OFF, log_texts=log_texts)
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return OFF
+        return off
     names = {signal: _exporter_names(signal) for signal in SIGNALS}
     if not any(names.values()):
-        return OFF
+        return off
     closers: list[Callable[[], object]] = []
     registry = tracer = logs = port = None
     if names["metrics"]:
@@ -78,7 +79,7 @@ def configure() -> Telemetry:
         for exporter in _exporters("logs", names["logs"]):
             logs.add_log_record_processor(BatchLogRecordProcessor(exporter))
         closers.append(logs.shutdown)
-    return Telemetry(registry, tracer, logs, port, closers=tuple(closers))
+    return Telemetry(registry, tracer, logs, port, log_texts, closers=tuple(closers))
 
 
 def _exporter_names(signal: str) -> list[str]:

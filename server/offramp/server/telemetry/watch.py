@@ -20,7 +20,8 @@ def watch_model(
 ) -> "ModelWatch":
     """Whoever must observe this model; `positions` gives the token positions of the last step."""
     name, metrics = checkpoint.name, None
-    observers: list[Observer] = [ModelLog(name, scheduler)]
+    log = ModelLog(name, scheduler)
+    observers: list[Observer] = [log]
     if telemetry.registry is not None:
         layers = checkpoint.config.exit_layers
         metrics = ModelMetrics(telemetry.registry, name, layers, scheduler, positions)
@@ -28,7 +29,7 @@ def watch_model(
     if telemetry.tracer is not None:
         observers.append(Tracing(telemetry.tracer, name))
     noting = telemetry.tracer is not None or telemetry.log_texts
-    return ModelWatch(observers, metrics, noting=noting, keep_texts=telemetry.log_texts)
+    return ModelWatch(log, observers, metrics, noting=noting, keep_texts=telemetry.log_texts)
 
 
 class ModelWatch:
@@ -39,12 +40,14 @@ class ModelWatch:
 
     def __init__(
         self,
+        log: ModelLog,
         observers: Sequence[Observer],
         metrics: ModelMetrics | None,
         *,
         noting: bool,
         keep_texts: bool,
     ) -> None:
+        self._log = log
         self._observers = observers
         self._metrics = metrics
         self._noting = noting
@@ -66,6 +69,10 @@ class ModelWatch:
         if span is not None:
             span.add_event("tokenized", {"offramp.tokens": tokens})
         return Notes(terms.threshold, span, owned, text if self._keep_texts else None)
+
+    def close(self) -> None:
+        """Nothing more will happen to this model."""
+        self._log.close()
 
     def stepped(self, batch: Batch, seconds: float) -> None:
         """A batch ran."""
