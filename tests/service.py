@@ -54,6 +54,9 @@ class WordBackend:
         confidences = [0.9 if word("easy") in row else 0.6 + batch.stage / 10 for row in words]
         return [Reading(1, sure, (1 - sure, sure)) for sure in confidences]
 
+    def warm(self, tokens: int) -> None:
+        """Nothing to compile."""
+
     def unplug(self) -> None:
         """Let batches run on, this one and all later ones."""
         self._unplugged.set()

@@ -9,6 +9,7 @@ from pathlib import Path
 import uvloop
 
 from offramp.model.errors import ModelError
+from offramp.model.runner import Precision
 from offramp.server.app import serve
 from offramp.server.config import Limits, ServerConfig
 from offramp.server.telemetry.logs import LogFormat, configure_logging
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
             checkpoints=tuple(args.checkpoint),
             device=args.device,
             threads=args.threads,
+            precision=Precision(args.precision),
             limits=Limits(
                 slots=args.slots,
                 max_batch_rows=args.max_batch_rows,
@@ -73,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", default="127.0.0.1:50051", help="HOST:PORT; port 0 picks a free one")
     add("--device", default="cpu", help="torch device, such as cpu or cuda")
     add("--threads", type=int, default=0, help="threads of one step; 0: torch decides")
+    add(
+        "--precision",
+        choices=list(Precision),
+        default=Precision.FLOAT32,
+        help="of the large matrix products; accuracy of each in docs/performance.md",
+    )
     add("--slots", type=int, default=LIMITS.slots, help="requests between stages at most")
     add("--max-batch-rows", type=int, default=LIMITS.max_batch_rows)
     add("--max-batch-tokens", type=int, default=LIMITS.max_batch_tokens)

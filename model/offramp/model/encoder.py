@@ -8,20 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offramp.model.config import Activation, EncoderConfig
+from offramp.model.config import EncoderConfig
 from offramp.model.packing import Layout, PackedTokens
-
-
-def _activate(kind: Activation, hidden: Tensor) -> Tensor:
-    match kind:
-        case Activation.GELU:
-            return functional.gelu(hidden)
-        case Activation.GELU_NEW:
-            return functional.gelu(hidden, approximate="tanh")
-        case Activation.RELU:
-            return functional.relu(hidden)
-        case Activation.SILU:
-            return functional.silu(hidden)
+from offramp.model.projection import activate
 
 
 class Embeddings(nn.Module):
@@ -70,7 +59,7 @@ class EncoderLayer(nn.Module):
         """Transform `[tokens, hidden]`; attention stays within each row of `layout`."""
         attended = self.attention_out(self._attend(self.qkv(hidden), layout))
         hidden = self.attention_norm(hidden + self.dropout(attended))
-        fed = self.down(_activate(self.activation, self.up(hidden)))
+        fed = self.down(activate(self.activation, self.up(hidden)))
         output: Tensor = self.norm(hidden + self.dropout(fed))
         return output
 

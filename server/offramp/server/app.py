@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
-from offramp.scheduler.backend import Backend
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
@@ -33,7 +33,7 @@ from offramp.server.telemetry.rpc import CallInterceptor
 from offramp.server.telemetry.setup import OFF, Telemetry
 from offramp.server.telemetry.watch import watch_model
 from offramp.server.transport import open_port, read_tokens, server_options
-from offramp.server.warmup import warm_up
+from offramp.server.warmup import WarmBackend, warm_up
 from offramp.v1 import classifier_service_pb2, model_service_pb2
 from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
 from offramp.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
@@ -46,7 +46,7 @@ SERVICES = (
 TOKENIZER_THREADS = 2
 
 
-class MeasuredBackend(Backend, Protocol):
+class MeasuredBackend(WarmBackend, Protocol):
     """A backend that tells how many token positions its last step computed."""
 
     positions: int
@@ -66,13 +66,13 @@ class App:
         self,
         config: ServerConfig,
         telemetry: Telemetry = OFF,
-        make_backend: MakeBackend = TorchBackend,
+        make_backend: MakeBackend | None = None,
     ) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._started = time.monotonic()
         self._config = config
         self._telemetry = telemetry
-        self._make_backend = make_backend
+        self._make_backend = make_backend or partial(TorchBackend, precision=config.precision)
         self._loop_lag = LoopLag(telemetry.registry) if telemetry.registry else None
         self._device = ThreadPoolExecutor(
             1, "offramp-device", initializer=_use_threads, initargs=(config.threads,)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
+from offramp.model.runner import Precision
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -20,10 +22,11 @@ class ServerConfig:
     """Everything the server is told.
 
     `address` is HOST:PORT, where port 0 picks a free one. The first checkpoint answers requests
-    that name no model. `threads` are torch's for one step; 0 leaves them to torch. Messages may
-    hold `max_inputs` texts and `max_message_bytes`; a stream has at most `stream_window` inputs
-    unanswered. On SIGTERM the server waits `drain_pause` seconds for balancers to look away, then
-    finishes what it holds within `drain_grace` seconds.
+    that name no model. `threads` are torch's for one step; 0 leaves them to torch. `precision` is
+    that of the large matrix products. Messages may hold `max_inputs` texts and
+    `max_message_bytes`; a stream has at most `stream_window` inputs unanswered. On SIGTERM the
+    server waits `drain_pause` seconds for balancers to look away, then finishes what it holds
+    within `drain_grace` seconds.
 
     With `certificate` and `private_key` (PEM files) the port speaks TLS; with a `token_file`, one
     token a line, calls must carry one of them. Connections older than `max_connection_age` seconds
@@ -34,6 +37,7 @@ class ServerConfig:
     checkpoints: tuple[Path, ...]
     device: str = "cpu"
     threads: int = 0
+    precision: Precision = Precision.FLOAT32
     limits: Limits = field(default_factory=Limits)
     max_inputs: int = 256
     max_message_bytes: int = 16 * 2**20

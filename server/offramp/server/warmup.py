@@ -2,6 +2,7 @@
 
 import time
 from math import inf
+from typing import Protocol
 
 from offramp.model.config import ModelConfig
 from offramp.model.tokenizer import Tokens
@@ -14,13 +15,22 @@ ROW_TOKENS = 24
 REPEATS = 3
 
 
-def warm_up(
-    backend: Backend, model: ModelConfig, scheduler: SchedulerConfig, cost: CostModel
-) -> None:
-    """Run every stage at one row, at half a batch and at a full one.
+class WarmBackend(Backend, Protocol):
+    """A backend that can compile before it is needed."""
 
-    The first run of each size pays for caches and compilation and teaches nothing.
+    def warm(self, tokens: int) -> None:
+        """Compile whatever steps of up to `tokens` tokens need."""
+        ...
+
+
+def warm_up(
+    backend: WarmBackend, model: ModelConfig, scheduler: SchedulerConfig, cost: CostModel
+) -> None:
+    """Compile, then run every stage at one row, at half a batch and at a full one.
+
+    The first run of each size pays for caches and teaches nothing.
     """
+    backend.warm(max(scheduler.max_batch_tokens, model.max_tokens))
     tokens = min(ROW_TOKENS, model.max_tokens)
     most = min(scheduler.max_batch_rows, scheduler.slots, scheduler.max_batch_tokens // tokens)
     for rows in sorted({1, max(1, most // 2), max(1, most)}):

@@ -1,0 +1,100 @@
+"""Who runs the stages of a model fast on one device; every runner equals the reference module.
+
+`MultiExitModel` is the float32 reference, and what is trained. For serving, `runner_of` picks by
+device and precision what was measured to be quickest there (docs/performance.md).
+"""
+
+from enum import StrEnum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from offramp.model.exits import MultiExitModel, StageOutput
+from offramp.model.packing import Layout, PackedTokens
+from offramp.model.prepacked import PrepackedRunner, can_prepack
+from offramp.model.projection import (
+    Bfloat16Projection,
+    Float32Projection,
+    Int8Projection,
+    Projection,
+)
+
+
+class Precision(StrEnum):
+    """What the large matrix products are computed in.
+
+    `int8` quantizes weights per output channel once and activations per product as they come.
+    """
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+
+class StageRunner(Protocol):
+    """Runs stages of one model; owned by one thread.
+
+    `dtype` is that of the hidden states and pooled vectors it takes and gives.
+    """
+
+    dtype: torch.dtype
+
+    def embed(self, packed: PackedTokens) -> Tensor:
+        """Hidden states before the first layer: `[tokens, hidden]`."""
+        ...
+
+    def run_stage(
+        self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
+    ) -> StageOutput:
+        """Run the layers of `stage` and read its exit, as `MultiExitModel.run_stage` does."""
+        ...
+
+    def positions(self, tokens: int) -> int:
+        """Token positions that a step of `tokens` computes, with what it fills up."""
+        ...
+
+    def warm(self, tokens: int) -> None:
+        """Compile whatever steps of up to `tokens` tokens need, so that none of them waits."""
+        ...
+
+
+class ModuleRunner:
+    """The reference module itself, where nothing faster is known."""
+
+    def __init__(self, model: MultiExitModel, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._model = model.to(dtype)
+
+    def embed(self, packed: PackedTokens) -> Tensor:
+        """As `Encoder.embed`."""
+        return self._model.encoder.embed(packed)
+
+    def run_stage(
+        self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
+    ) -> StageOutput:
+        """As `MultiExitModel.run_stage`."""
+        return self._model.run_stage(stage, hidden, pooled, layout)
+
+    def positions(self, tokens: int) -> int:
+        """No more than the tokens."""
+        return tokens
+
+    def warm(self, tokens: int) -> None:
+        """Nothing is compiled."""
+
+
+def runner_of(
+    model: MultiExitModel, device: torch.device, precision: Precision = Precision.FLOAT32
+) -> StageRunner:
+    """The quickest runner for a model in evaluation mode; raises ValueError where there is none."""
+    if device.type == "cpu" and can_prepack():
+        projections: dict[Precision, type[Projection]] = {
+            Precision.FLOAT32: Float32Projection,
+            Precision.BFLOAT16: Bfloat16Projection,
+            Precision.INT8: Int8Projection,
+        }
+        return PrepackedRunner(model, projections[precision])
+    if precision is Precision.INT8:
+        raise ValueError(f"int8 is not available on {device}; use float32 or bfloat16")
+    return ModuleRunner(model, getattr(torch, precision.value))

@@ -1,0 +1,130 @@
+"""Every fast runner says what the float32 reference module says."""
+
+import random
+from collections.abc import Generator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
+from offramp.model.exits import MultiExitModel
+from offramp.model.packing import Layout, PackedTokens
+from offramp.model.prepacked import token_bucket
+from offramp.model.runner import ModuleRunner, Precision, StageRunner, runner_of
+from offramp.model.tokenizer import Tokens
+
+CPU = torch.device("cpu")
+SHAPE = EncoderConfig(
+    family="bert",
+    vocab_size=100,
+    embedding_size=32,
+    hidden_size=32,
+    intermediate_size=64,
+    layers=4,
+    heads=4,
+    positions=80,
+    position_offset=0,
+    token_types=2,
+    activation=Activation.GELU,
+    layer_norm_eps=1e-12,
+)
+CONFIG = ModelConfig(
+    encoder=SHAPE,
+    labels=("a", "b", "c"),
+    exit_layers=(1, 2, 4),
+    pooling=Pooling.MEAN,
+    max_tokens=80,
+)
+VARIANTS = [
+    CONFIG,
+    replace(CONFIG, pooling=Pooling.CLS),
+    *(
+        replace(CONFIG, encoder=replace(SHAPE, activation=activation, embedding_size=16))
+        for activation in (Activation.GELU_NEW, Activation.RELU, Activation.SILU)
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Generator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def model_of(config: ModelConfig) -> MultiExitModel:
+    torch.manual_seed(0)
+    model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def packed_rows(lengths: tuple[int, ...]) -> PackedTokens:
+    draw = random.Random(0)
+    rows = [
+        Tokens(tuple(draw.choices(range(100), k=n)), (0,) * n, truncated=False) for n in lengths
+    ]
+    return PackedTokens.of(rows, CPU)
+
+
+def logits_of(runner: StageRunner, packed: PackedTokens) -> list[torch.Tensor]:
+    hidden, pooled = runner.embed(packed), None
+    logits: list[torch.Tensor] = []
+    for stage in range(CONFIG.exits):
+        output = runner.run_stage(stage, hidden, pooled, packed.layout)
+        hidden, pooled = output.hidden, output.pooled
+        assert hidden.shape == (packed.layout.tokens, 32)
+        logits.append(output.logits)
+    return logits
+
+
+@pytest.mark.parametrize("config", VARIANTS)
+@pytest.mark.parametrize("lengths", [(1,), (3, 3, 7, 20), (5, 5, 9, 33, 33, 70)])
+@torch.inference_mode()
+def test_float32_equals_the_reference(config: ModelConfig, lengths: tuple[int, ...]) -> None:
+    model, packed = model_of(config), packed_rows(lengths)
+    for got, wanted in zip(logits_of(runner_of(model, CPU), packed), model(packed), strict=True):
+        torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.INT8])
+@torch.inference_mode()
+def test_lower_precision_is_near(precision: Precision) -> None:
+    model, packed = model_of(CONFIG), packed_rows((5, 5, 9, 33, 33, 70))
+    runner = runner_of(model, CPU, precision)
+    for got, wanted in zip(logits_of(runner, packed), model(packed), strict=True):
+        error = (got.float() - wanted).norm() / wanted.norm()
+        assert 0 < error < 0.1
+
+
+@torch.inference_mode()
+def test_the_module_itself_is_a_runner() -> None:
+    model, packed = model_of(CONFIG), packed_rows((4, 9))
+    wanted = model(packed)
+    for got, expected in zip(
+        logits_of(ModuleRunner(model, torch.float32), packed), wanted, strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+@torch.inference_mode()
+def test_a_row_says_the_same_alone_and_in_a_crowd() -> None:
+    runner = runner_of(model_of(CONFIG), CPU)
+    crowd = packed_rows((7, 12, 12, 60))
+    alone = PackedTokens(crowd.ids[:7], crowd.types[:7], Layout.of([7]))
+    for together, single in zip(logits_of(runner, crowd), logits_of(runner, alone), strict=True):
+        torch.testing.assert_close(together[:1], single, atol=2e-5, rtol=1e-4)
+
+
+def test_int8_is_refused_where_it_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="int8 is not available on meta"):
+        runner_of(model_of(CONFIG), torch.device("meta"), Precision.INT8)
+
+
+def test_buckets_hold_what_they_are_for() -> None:
+    buckets = {token_bucket(tokens) for tokens in range(1, 513)}
+    assert all(tokens <= token_bucket(tokens) < tokens + 8 for tokens in range(1, 513))
+    assert len(buckets) == 64 + 56
