@@ -75,7 +75,9 @@ async def test_what_is_sent_is_what_is_documented(
     duration = points(collector.metrics["offramp.request.total.duration"])
     assert sum(point.count for point in duration) == 21
     assert tuple(duration[0].explicit_bounds) == SECONDS
-    assert {point.as_int for point in points(collector.metrics["offramp.step.padding"])} == {0}
+    filled = [point.as_int for point in points(collector.metrics["offramp.step.padding"])]
+    assert filled
+    assert all(0 <= tokens < 8 * 21 for tokens in filled)  # a step fills up to a multiple of 8
     calls = points(collector.metrics["rpc.server.call.duration"])
     rows = [attributes(point.attributes) for point in calls]
     assert {
