@@ -1,13 +1,17 @@
-"""Writes what follows from the metric catalog: the table in docs/telemetry.md."""
+"""Writes what follows from the metric catalog: the table in docs/telemetry.md, the dashboard."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
+
+from dashboard import dashboard
 
 from offramp.server.telemetry.catalog import CATALOG, Metric
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "telemetry.md"
+DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 BEGIN, END = "<!-- table: written by deploy/make.py from the catalog -->\n", "<!-- end of table -->"
 
 
@@ -26,7 +30,7 @@ def document() -> str:
 
 def outputs() -> dict[Path, str]:
     """Every file and what must be in it."""
-    return {DOCUMENT: document()}
+    return {DOCUMENT: document(), DASHBOARD: json.dumps(dashboard(), indent=1) + "\n"}
 
 
 def main() -> int:

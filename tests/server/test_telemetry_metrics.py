@@ -1,7 +1,6 @@
 """What a server really sends, against the documented table."""
 
 import asyncio
-import importlib.util
 import re
 from pathlib import Path
 
@@ -119,13 +118,3 @@ def test_a_wrong_variable_is_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=says):
         configure()
-
-
-def test_deploy_and_docs_are_what_the_catalog_makes() -> None:
-    spec = importlib.util.spec_from_file_location("make", ROOT / "deploy" / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    make = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make)
-    for path, text in make.outputs().items():
-        assert path.read_text(encoding="utf-8") == text, f"run deploy/make.py: {path.name}"

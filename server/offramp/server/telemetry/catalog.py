@@ -21,6 +21,10 @@ FILLS = (0.03125, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
 
 
+SUFFIXES = {"s": "_seconds", "By": "_bytes"}
+"""What Prometheus appends for a unit."""
+
+
 class Kind(StrEnum):
     """How a metric adds up."""
 
@@ -39,6 +43,12 @@ class Metric:
     attributes: tuple[str, ...]
     description: str
     bounds: tuple[float, ...] = ()
+
+    @property
+    def prometheus(self) -> str:
+        """Its name in Prometheus; a histogram's series append `_bucket`, `_sum` and `_count`."""
+        name = self.name.replace(".", "_") + SUFFIXES.get(self.unit, "")
+        return f"{name}_total" if self.kind is Kind.COUNTER else name
 
 
 def _counter(name: str, unit: str, attributes: tuple[str, ...], description: str) -> Metric:
