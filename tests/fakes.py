@@ -6,7 +6,8 @@ from math import inf
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
-from offramp.scheduler.policy import SquareRoot
+from offramp.scheduler.policy import Adaptive, Policy
+from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import (
     DeadlineAction,
     Departure,
@@ -18,10 +19,17 @@ from offramp.scheduler.request import (
 from offramp.scheduler.scheduler import Scheduler
 
 
-def scheduler(stages: int = 3, **limits: int) -> Scheduler:
+def scheduler(
+    stages: int = 3,
+    *,
+    policy: Policy | None = None,
+    relief: Relief | None = None,
+    exact_exits: bool = True,
+    **limits: int,
+) -> Scheduler:
     """A scheduler with an untaught cost model."""
-    config = SchedulerConfig(stages=stages, **limits)
-    return Scheduler(config, SquareRoot(), CostModel(stages))
+    config = SchedulerConfig(stages, exact_exits=exact_exits, **limits)
+    return Scheduler(config, policy or Adaptive(), CostModel(stages), relief)
 
 
 def request(

@@ -71,7 +71,7 @@ def test_interactive_goes_before_bulk_of_the_same_age_and_bulk_is_not_starved() 
 def test_best_answer_before_the_deadline_or_failure_if_asked() -> None:
     core = fakes.scheduler()
     for stage in range(3):
-        core.cost.observe(stage, 8, 1.0)
+        core.cost.observe(stage, 1, 8, 1.0)
     best = fakes.request(confidences=(0.1, 0.2, 0.3), deadline=1.5)
     fail = fakes.request(confidences=(0.1, 0.2, 0.3), deadline=1.5, action=DeadlineAction.FAIL)
     core.submit(best, 0.0)
@@ -94,7 +94,7 @@ def test_best_answer_before_the_deadline_or_failure_if_asked() -> None:
 
 def test_refusals() -> None:
     core = fakes.scheduler(max_queue_requests=1)
-    core.cost.observe(0, 8, 1.0)
+    core.cost.observe(0, 1, 8, 1.0)
     with pytest.raises(DeadlineUnreachableError):
         core.submit(fakes.request(deadline=0.5), 0.0)
     core.submit(fakes.request(), 0.0)

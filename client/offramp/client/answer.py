@@ -12,6 +12,7 @@ class ExitReason(StrEnum):
     FINAL = "final"
     DEADLINE = "deadline"
     LIMIT = "limit"
+    OVERLOAD = "overload"
 
 
 @dataclass(frozen=True, slots=True)

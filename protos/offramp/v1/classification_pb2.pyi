@@ -78,6 +78,10 @@ class _ExitReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """The next stage would have overrun the deadline."""
     EXIT_REASON_LIMIT: _ExitReason.ValueType  # 4
     """The request's max_exit."""
+    EXIT_REASON_OVERLOAD: _ExitReason.ValueType  # 5
+    """The server is overloaded and its operator lowers thresholds meanwhile: the confidence reached
+    the threshold of the moment, not the one asked for.
+    """
 
 class ExitReason(_ExitReason, metaclass=_ExitReasonEnumTypeWrapper): ...
 
@@ -90,6 +94,10 @@ EXIT_REASON_DEADLINE: ExitReason.ValueType  # 3
 """The next stage would have overrun the deadline."""
 EXIT_REASON_LIMIT: ExitReason.ValueType  # 4
 """The request's max_exit."""
+EXIT_REASON_OVERLOAD: ExitReason.ValueType  # 5
+"""The server is overloaded and its operator lowers thresholds meanwhile: the confidence reached
+the threshold of the moment, not the one asked for.
+"""
 global___ExitReason = ExitReason
 
 @typing.final

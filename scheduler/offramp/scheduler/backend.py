@@ -12,12 +12,14 @@ class Batch:
     """Requests at one stage, run together once.
 
     `started` is the scheduler's clock and `predicted` what the cost model expects, in seconds.
+    Where the batch does not `reads` its exit, nobody in it may leave there.
     """
 
     stage: int
     requests: tuple[Request, ...]
     started: float
     predicted: float = 0.0
+    reads: bool = True
 
     @property
     def tokens(self) -> int:
@@ -31,7 +33,8 @@ class Backend(Protocol):
     def run(self, batch: Batch) -> Sequence[Reading]:
         """Run the batch's stage and read its exit: one reading a request, in their order.
 
-        What a request's next stage needs is kept under its slot. Whatever this raises fails the
-        requests of the batch and nobody else.
+        Nothing need be read where not `batch.reads`. What a request's next stage needs is kept
+        under its slot. If this raises, what the slots kept before must still be there: the batch
+        is run again in halves, until whoever caused it fails alone.
         """
         ...

@@ -9,9 +9,16 @@ class SchedulerConfig:
 
     `stages` is the number of exits. `slots` bounds the requests admitted (their numbers begin at
     `first_slot`), the queue those waiting for a slot. A batch holds at most `max_batch_rows`
-    requests and `max_batch_tokens` tokens; one longer request runs alone. Times are in seconds:
-    `bulk_patience` is how much later a bulk request may run than an interactive one of the same
-    age, `deadline_margin` how long before its deadline an answer must leave to arrive in time.
+    requests and `max_batch_tokens` tokens; one longer request runs alone.
+
+    Times are in seconds. A request should run before whoever comes `interactive_patience` after
+    it, and a bulk request `bulk_patience` more: so much later may one come that is nearer its
+    deadline, or interactive, and still go first. `deadline_margin` is how long before its deadline
+    an answer must leave to arrive in time.
+
+    With `exact_exits` an exit is left unread only where nobody in the batch may leave. Without, it
+    is also left unread where reading it costs more than it is expected to save, and a request that
+    would have left there leaves later: its exit then depends on whom it was batched with.
     """
 
     stages: int
@@ -21,12 +28,14 @@ class SchedulerConfig:
     max_queue_tokens: int = 262_144
     max_batch_rows: int = 32
     max_batch_tokens: int = 512
+    interactive_patience: float = 0.1
     bulk_patience: float = 0.5
     deadline_margin: float = 0.002
+    exact_exits: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.type is float or field.name == "first_slot" else 1
+            least = 1 if field.type is int and field.name != "first_slot" else 0
             if not value >= least:
                 raise ValueError(f"{field.name} must be at least {least}, not {value}")

@@ -1,47 +1,166 @@
-"""What a step costs, learned from the steps themselves."""
+"""What a step costs: t(stage, rows, tokens), learned from the steps themselves.
 
-FORGETTING = 0.98
-"""Weight that an observation keeps with each later one of its stage: a memory of about 50 steps."""
+Nothing is assumed of its shape but that steps of about the same tokens cost about the same. Each
+stage keeps a *knot* per half octave of tokens, the mean of the steps seen there, and is read off
+the polyline through its knots; rows matter besides tokens by one slope per stage, what remains
+after the knots. So a time per token that rises again beyond the caches shows, and `best_tokens`
+finds the step size of least time per token.
+
+Two things keep it steady. A step counts as at most `CLIP` times longer or shorter than predicted,
+so one outlier moves a knot by little. And all knots share one *pace*, the recent mean of actual
+over predicted: when another process takes a core, a few steps of any stage and size correct the
+prediction of all, those long unseen included.
+"""
+
+from bisect import bisect_left
+from math import exp, log, log2
+
+CLIP = 2.0
+"""An observation counts as at most this many times its prediction, and at least the inverse."""
+
+MEMORY = 0.05
+"""Weight of a new step in its knot, once the knot has seen 1 / MEMORY."""
+
+PACE_MEMORY = 0.1
+"""Weight of a new step in the pace: it follows a change within about ten steps."""
+
+SURE = 5
+"""Steps that a knot has seen before its time per token counts for the best step size."""
+
+WORTH = 1.03
+"""The best step size is the largest within this factor of the least time per token."""
+
+
+class Knot:
+    """Mean rows, tokens and seconds of the steps of about one size."""
+
+    __slots__ = ("count", "rows", "seconds", "tokens")
+
+    def __init__(self, rows: int, tokens: int, seconds: float) -> None:
+        self.count = 1
+        self.rows = float(rows)
+        self.tokens = float(tokens)
+        self.seconds = seconds
+
+    def observe(self, rows: int, tokens: int, seconds: float) -> None:
+        """Learn from one step."""
+        self.count += 1
+        weight = max(1 / self.count, MEMORY)
+        self.rows += weight * (rows - self.rows)
+        self.tokens += weight * (tokens - self.tokens)
+        self.seconds += weight * (seconds - self.seconds)
 
 
 class StageCost:
-    """Weighted least squares of seconds = fixed + per token * tokens, both at least 0."""
+    """The cost of one stage at pace 1."""
 
     def __init__(self) -> None:
-        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._knots: dict[int, Knot] = {}
+        self._line: list[Knot] = []
+        self._at: list[float] = []
+        self._per_row = self._spread = self._product = 0.0
 
-    def observe(self, tokens: int, seconds: float) -> None:
+    def knows(self, tokens: int) -> bool:
+        """Whether a step of about this size was seen before."""
+        return _size(tokens) in self._knots
+
+    def observe(self, rows: int, tokens: int, seconds: float) -> None:
         """Learn from one step."""
-        keep = FORGETTING
-        self._weight = keep * self._weight + 1
-        self._x = keep * self._x + tokens
-        self._y = keep * self._y + seconds
-        self._xx = keep * self._xx + tokens * tokens
-        self._xy = keep * self._xy + tokens * seconds
+        size = _size(tokens)
+        knot = self._knots.get(size)
+        if knot is None:
+            self._knots[size] = Knot(rows, tokens, seconds)
+            self._line = [self._knots[size] for size in sorted(self._knots)]
+        else:
+            apart = rows - knot.rows
+            expected = self._through(tokens)[0]
+            self._spread += MEMORY * (apart * apart - self._spread)
+            self._product += MEMORY * (apart * (seconds - expected) - self._product)
+            # Half a row of variance is too little to tell rows from noise.
+            self._per_row = max(self._product, 0.0) / max(self._spread, 0.5)
+            knot.observe(rows, tokens, seconds)
+        self._at = [knot.tokens for knot in self._line]
 
-    def predict(self, tokens: int) -> float:
-        """Seconds that a step of `tokens` takes; 0 before anything was observed."""
-        if not self._weight:
+    def predict(self, rows: float | None, tokens: float) -> float:
+        """Seconds of a step; 0 before anything was observed."""
+        if not self._line:
             return 0.0
-        variance = self._weight * self._xx - self._x * self._x
-        if variance <= 1e-6 * self._weight * self._xx:
-            return self._y / self._weight * max(1.0, tokens * self._weight / self._x)
-        per_token = (self._weight * self._xy - self._x * self._y) / variance
-        per_token = min(max(per_token, 0.0), self._y / self._x)
-        fixed = (self._y - per_token * self._x) / self._weight
-        return fixed + per_token * tokens
+        seconds, usual = self._through(tokens)
+        if rows is None or not self._per_row:
+            return seconds
+        return max(seconds + self._per_row * (rows - usual), 0.5 * seconds)
+
+    def best_tokens(self, most: int) -> int:
+        """The largest step size of about the least time per token, or `most`."""
+        line = [knot for knot in self._line if knot.count >= SURE]
+        if not line or line[-1].seconds / line[-1].tokens <= WORTH * min(
+            knot.seconds / knot.tokens for knot in line
+        ):
+            return most
+        least = min(knot.seconds / knot.tokens for knot in line)
+        good = [knot for knot in line if knot.seconds / knot.tokens <= WORTH * least]
+        return min(most, round(good[-1].tokens))
+
+    def _through(self, tokens: float) -> tuple[float, float]:
+        """Seconds and rows on the polyline; beyond its ends flat to in proportion."""
+        line = self._line
+        if len(line) == 1:
+            share = max(1.0, tokens / line[0].tokens)
+            return line[0].seconds * share, line[0].rows * share
+        at = min(max(bisect_left(self._at, tokens), 1), len(line) - 1)
+        low, high = line[at - 1], line[at]
+        share = (tokens - low.tokens) / (high.tokens - low.tokens)
+        rows = low.rows + share * (high.rows - low.rows)
+        if 0 <= share <= 1:
+            return low.seconds + share * (high.seconds - low.seconds), rows
+        slope = (high.seconds - low.seconds) / (high.tokens - low.tokens)
+        end = high if share > 1 else low
+        slope = min(max(slope, 0.0), end.seconds / end.tokens)
+        return end.seconds + slope * (tokens - end.tokens), rows
+
+
+def _size(tokens: int) -> int:
+    return round(2 * log2(tokens))
 
 
 class CostModel:
-    """One line per stage, in tokens."""
+    """The cost of every stage, at the pace of the moment."""
 
     def __init__(self, stages: int) -> None:
         self._stages = [StageCost() for _ in range(stages)]
+        self._log_pace = 0.0
+        self._pace = 1.0
+        self._reading = [0.0] * stages
+        self.error = 0.0
 
-    def observe(self, stage: int, tokens: int, seconds: float) -> None:
-        """Learn from one step."""
-        self._stages[stage].observe(tokens, seconds)
+    def observe(self, stage: int, rows: int, tokens: int, seconds: float) -> None:
+        """Learn from one step; `error` is the recent mean of |actual - predicted| / actual."""
+        if seconds <= 0:
+            return
+        # What was never seen teaches nothing of the pace: the prediction is a guess.
+        if self._stages[stage].knows(tokens):
+            predicted = self.predict(stage, rows, tokens)
+            self.error += MEMORY * (min(abs(predicted / seconds - 1), 1.0) - self.error)
+            seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
+            self._log_pace += PACE_MEMORY * log(seconds / predicted)
+            self._pace = exp(self._log_pace)
+        self._stages[stage].observe(rows, tokens, seconds / self._pace)
 
-    def predict(self, stage: int, tokens: int) -> float:
-        """Seconds that a step of `tokens` of `stage` takes."""
-        return self._stages[stage].predict(tokens)
+    def predict(self, stage: int, rows: float | None, tokens: float) -> float:
+        """Seconds that a step takes, of the usual rows for its tokens where these are None.
+
+        0 before the stage was ever observed.
+        """
+        return self._pace * self._stages[stage].predict(rows, tokens)
+
+    def observe_reading(self, stage: int, seconds: float) -> None:
+        """Learn what reading the exit of a stage costs, measured with it and without."""
+        self._reading[stage] = max(seconds, 0.0)
+
+    def reading_seconds(self, stage: int) -> float:
+        """What reading the exit of a stage costs; 0 before it was measured."""
+        return self._reading[stage]
+
+    def best_tokens(self, stage: int, most: int) -> int:
+        """The step size in tokens, up to `most`, that costs least a token."""
+        return self._stages[stage].best_tokens(most)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.observer import NullObserver, Observer
-from offramp.scheduler.request import Answer, Departure, Request, State, Terms
+from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
 from offramp.scheduler.scheduler import Scheduler
 
 AnswerFuture = asyncio.Future[Answer]
@@ -29,7 +29,9 @@ class Engine:
 
     An `idle` lane has requests of its own, in slots of its own, and is stepped only when nothing
     else is ready; nobody waits for them. Everything here runs on one event loop but `backend.run`,
-    which runs on `executor`. The clock is `time.monotonic`, for arrivals and deadlines alike.
+    which runs on `executor`, a single thread. With two `steps_in_flight` a full batch is cut while
+    another runs, so that the device need not wait for this loop. The clock is `time.monotonic`, for
+    arrivals and deadlines alike.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Engine:
         executor: Executor,
         observer: Observer | None = None,
         idle: Lane | None = None,
+        steps_in_flight: int = 1,
     ) -> None:
         self.scheduler = scheduler
         self._observer = observer or NullObserver()
@@ -46,6 +49,7 @@ class Engine:
         self._idle = idle
         self._backend = backend
         self._executor = executor
+        self._steps_in_flight = steps_in_flight
         self._work = asyncio.Event()
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._stopping = False
@@ -92,23 +96,21 @@ class Engine:
     async def run(self) -> None:
         """Step until `stop`, and then until everything held has left."""
         loop = asyncio.get_running_loop()
+        flying: deque[tuple[Lane, Batch, asyncio.Future[Sequence[Reading]]]] = deque()
         while True:
-            lane, batch = self._next()
-            if batch is None:
-                if self._stopping and self.scheduler.idle:
-                    return
+            while len(flying) < self._steps_in_flight:
+                lane, batch = self._next(ahead=bool(flying))
+                if batch is None:
+                    break
+                step = loop.run_in_executor(self._executor, self._backend.run, batch)
+                flying.append((lane, batch, step))
+            if flying:
+                await self._absorb(*flying.popleft())
+            elif self._stopping and self.scheduler.idle:
+                return
+            else:
                 self._work.clear()
                 await self._work.wait()
-                continue
-            try:
-                readings = await loop.run_in_executor(self._executor, self._backend.run, batch)
-            except Exception as error:  # noqa: BLE001 - whatever a model raises
-                lane.observer.failed(batch, error)
-                departures = lane.scheduler.fail(batch, error)
-            else:
-                departures = lane.scheduler.complete(batch, readings, time.monotonic())
-                lane.observer.stepped(batch, time.monotonic() - batch.started)
-            self._deliver(lane, departures)
 
     def stop(self) -> None:
         """Refuse new requests; `run` returns when those held have left."""
@@ -116,15 +118,28 @@ class Engine:
         self.scheduler.drain()
         self._work.set()
 
-    def _next(self) -> tuple[Lane, Batch | None]:
-        """The next batch and the lane it is of; the idle lane's only if there is no other."""
-        for lane in (self._lane, None if self._stopping else self._idle):
+    def _next(self, *, ahead: bool) -> tuple[Lane, Batch | None]:
+        """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
+        for lane in (self._lane, None if self._stopping or ahead else self._idle):
             if lane is not None:
                 batch, departures = lane.scheduler.next_batch(time.monotonic())
                 self._deliver(lane, departures)
                 if batch is not None:
                     return lane, batch
         return self._lane, None
+
+    async def _absorb(
+        self, lane: Lane, batch: Batch, step: asyncio.Future[Sequence[Reading]]
+    ) -> None:
+        try:
+            readings = await step
+        except Exception as error:  # noqa: BLE001 - whatever a model raises
+            lane.observer.failed(batch, error)
+            departures = lane.scheduler.fail(batch, error)
+        else:
+            departures = lane.scheduler.complete(batch, readings, time.monotonic())
+            lane.observer.stepped(batch, time.monotonic() - batch.started)
+        self._deliver(lane, departures)
 
     def _deliver(self, lane: Lane, departures: Sequence[Departure]) -> None:
         for departure in departures:

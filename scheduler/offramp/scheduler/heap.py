@@ -28,14 +28,18 @@ class RequestHeap:
         """Add a request behind those of equal rank."""
         heappush(self._entries, (rank, next(self._sequence), request))
 
+    def first(self) -> Entry | None:
+        """The entry of lowest rank, which stays; None if there is none."""
+        while self._entries and self._removed and self._entries[0][2] in self._removed:
+            self._removed.remove(heappop(self._entries)[2])
+        return self._entries[0] if self._entries else None
+
     def pop(self, below: float | None = None) -> Entry | None:
         """Take the entry of lowest rank off; None if there is none, or none ranked `below`."""
-        while self._entries and (below is None or self._entries[0][0] < below):
-            entry = heappop(self._entries)
-            if entry[2] not in self._removed:
-                return entry
-            self._removed.remove(entry[2])
-        return None
+        entry = self.first()
+        if entry is None or (below is not None and entry[0] >= below):
+            return None
+        return heappop(self._entries)
 
     def restore(self, entry: Entry) -> None:
         """Put back an entry that was taken off, in the place it had."""

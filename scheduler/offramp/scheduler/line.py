@@ -1,28 +1,42 @@
 """The line of requests ready for one stage, in the order in which they should run."""
 
 from offramp.scheduler.heap import Entry, RequestHeap
-from offramp.scheduler.request import Request
+from offramp.scheduler.request import Priority, Request
 
 
 class Line:
-    """Requests by rank, and how many tokens they are."""
+    """Requests by rank; how many tokens they are, how many interactive, and when they came."""
 
     def __init__(self) -> None:
         self._heap = RequestHeap()
         self.tokens = 0
+        self.interactive = 0
+        self.interactive_tokens = 0
+        self.arrived_sum = 0.0
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def push(self, request: Request, rank: float) -> None:
+    @property
+    def first(self) -> Request | None:
+        """Who goes next; None if nobody waits."""
+        entry = self._heap.first()
+        return entry and entry[2]
+
+    def push(self, request: Request) -> None:
         """Join the line; the lowest rank is first, equals keep their order of joining."""
-        self._heap.push(request, rank)
-        self.tokens += request.tokens
+        self._heap.push(request, request.rank)
+        tokens = request.tokens
+        self.tokens += tokens
+        self.arrived_sum += request.arrived
+        if request.terms.priority is Priority.INTERACTIVE:
+            self.interactive += 1
+            self.interactive_tokens += tokens
 
     def remove(self, request: Request) -> None:
         """Leave the line from anywhere in it."""
         self._heap.remove(request)
-        self.tokens -= request.tokens
+        self._left(request)
 
     def take(self, max_rows: int, max_tokens: int) -> list[Request]:
         """Take the first in line and, in order, whoever else fits.
@@ -34,17 +48,28 @@ class Line:
         taken: list[Request] = []
         passed: list[Entry] = []
         room = max_tokens
+        pop = self._heap.pop
         while len(taken) < max_rows and len(passed) < max_rows and room > 0:
-            entry = self._heap.pop()
+            entry = pop()
             if entry is None:
                 break
             request = entry[2]
             if request.tokens <= room or not taken:
                 taken.append(request)
                 room -= request.tokens
-                self.tokens -= request.tokens
+                self._left(request)
             else:
                 passed.append(entry)
         for entry in passed:
             self._heap.restore(entry)
         return taken
+
+    def _left(self, request: Request) -> None:
+        tokens = request.tokens
+        self.tokens -= tokens
+        self.arrived_sum -= request.arrived
+        if request.terms.priority is Priority.INTERACTIVE:
+            self.interactive -= 1
+            self.interactive_tokens -= tokens
+        if not self.tokens:
+            self.arrived_sum = 0.0

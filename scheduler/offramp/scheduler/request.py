@@ -29,14 +29,16 @@ class ExitReason(Enum):
     FINAL = "final"
     DEADLINE = "deadline"
     LIMIT = "limit"
+    OVERLOAD = "overload"
 
 
 class State(Enum):
-    """Where a request is: in the queue, between stages, in a step, or gone."""
+    """Where a request is: in the queue, between stages, in a step (or to retry it), or gone."""
 
     QUEUED = "queued"
     WAITING = "waiting"
     RUNNING = "running"
+    RETRYING = "retrying"
     CANCELLED = "cancelled"
     DONE = "done"
 
@@ -68,7 +70,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A request's last reading, the exit it came from, and where its time went (seconds)."""
+    """A request's last reading, the exit it came from, and where its time went (seconds).
+
+    `threshold` is the one that held: its own, or a lower one under overload.
+    """
 
     reading: Reading
     exit: int
@@ -76,6 +81,7 @@ class Answer:
     queue: float
     compute: float
     total: float
+    threshold: float
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +89,9 @@ class Request:
     """One input on its way; only the scheduler changes it once submitted.
 
     `payload` is the backend's (token ids, say), `context` belongs to whoever observes, and
-    `deliver` is told once how the request left.
+    `deliver` is told once how the request left. Lines run the lowest `rank` first; `predicted` are
+    the seconds to the first exit foreseen when it was submitted; `read_at` is where `reading` was
+    read.
     """
 
     payload: object
@@ -93,19 +101,26 @@ class Request:
     deliver: Callable[["Departure"], None]
     context: object = None
     state: State = State.QUEUED
+    rank: float = 0.0
     stage: int = 0
     slot: int = field(default=-1)
     reading: Reading | None = None
+    read_at: int = -1
     submitted: float = 0.0
+    predicted: float = 0.0
     compute: float = 0.0
 
-    def answer(self, reason: ExitReason, now: float) -> Answer:
-        """The answer of the deepest exit read so far."""
+    def answer(self, reason: ExitReason, now: float, threshold: float | None = None) -> Answer:
+        """The answer of the deepest exit read so far; its own threshold held if none is given."""
         assert self.reading is not None
-        queue = now - self.submitted - self.compute
-        exit_index = self.stage if reason is not ExitReason.DEADLINE else self.stage - 1
         return Answer(
-            self.reading, exit_index, reason, queue, self.compute, total=now - self.arrived
+            self.reading,
+            self.read_at,
+            reason,
+            queue=now - self.submitted - self.compute,
+            compute=self.compute,
+            total=now - self.arrived,
+            threshold=self.terms.threshold if threshold is None else threshold,
         )
 
 

@@ -7,30 +7,44 @@ requests that go first, and lets nobody run whose deadline the step would overru
 absorbs the readings: whoever is confident leaves and frees the slot, which the next batch of
 stage 0 refills. There are no timers: while anything is ready, something runs.
 
-Every request submitted leaves through exactly one `Departure`, unless its owner cancels it.
+What holds of every history:
+
+- Every request submitted leaves through exactly one `Departure`, unless its owner cancels it: a
+  request is in one line, one running batch or one group to retry, and each way out of these ends
+  in another of them or in `_release`, which is reached once.
+- No batch exceeds rows or tokens (one longer request runs alone), no two hold the same slot.
+- A request leaves at the first exit from `min_exit` on whose reading reaches its threshold, at
+  `max_exit` or the last exit, or with its best reading before its deadline; nothing here looks at
+  whom it is batched with. Only relief under overload lowers a threshold, and it marks the answer.
+- A step that fails is run again in halves until whoever caused it fails alone: a request fails by
+  itself or not at all, at the price of at most 2 n - 1 steps for a batch of n.
+- Nobody starves; `Lines` has the bound and its proof.
+
+While one batch runs a second may be asked for, so that the device never waits for the host. It is
+cut only if it is full: a half-empty one is better cut when the first one is back.
 """
 
+from collections import deque
 from collections.abc import Sequence
-from math import inf
 
+from offramp.scheduler.admission import Admission
 from offramp.scheduler.backend import Batch
+from offramp.scheduler.check import ExitCheck
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
+from offramp.scheduler.deadlines import Deadlines, late
 from offramp.scheduler.errors import (
-    DeadlineExceededError,
     DeadlineUnreachableError,
     DrainingError,
     QueueFullError,
     SchedulerError,
     StepFailedError,
 )
-from offramp.scheduler.heap import Entry, RequestHeap
-from offramp.scheduler.line import Line
-from offramp.scheduler.policy import Policy, Ready
-from offramp.scheduler.reach import Reach
+from offramp.scheduler.lines import RELEARN, Lines
+from offramp.scheduler.policy import Policy
+from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import (
     Answer,
-    DeadlineAction,
     Departure,
     ExitReason,
     Priority,
@@ -44,40 +58,49 @@ from offramp.scheduler.slots import SlotTable
 class Scheduler:
     """Holds every request between `submit` and its departure; decides, and does nothing else."""
 
-    def __init__(self, config: SchedulerConfig, policy: Policy, cost: CostModel) -> None:
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        policy: Policy,
+        cost: CostModel,
+        relief: Relief | None = None,
+    ) -> None:
         self.config = config
         self.cost = cost
+        self.relief = relief or Relief()
         self.slots = SlotTable(config.slots, config.first_slot)
-        self.reach = Reach(config.stages)
-        self._policy = policy
-        self._lines = [Line() for _ in range(config.stages)]
-        self._deadlines = RequestHeap()
-        self._interactive_tokens = 0
+        self._lines = Lines(config, policy, cost)
+        self.reach = self._lines.reach
+        self.admission = Admission(cost, self.reach, self._lines.of, config.max_batch_tokens)
+        self._check = ExitCheck(config, cost, self.reach, self.admission)
+        self._queue = self._lines.of[0]
+        self._deadlines = Deadlines()
+        self._retries: deque[tuple[int, tuple[Request, ...]]] = deque()
         self._running = 0
+        self._steps = 0
+        self._device_free = 0.0
         self._draining = False
 
     @property
     def queued(self) -> int:
         """Requests waiting for a slot."""
-        return len(self._lines[0])
+        return len(self._queue)
 
     @property
     def queued_tokens(self) -> int:
         """Tokens of the requests waiting for a slot."""
-        return self._lines[0].tokens
+        return self._queue.tokens
 
     @property
     def idle(self) -> bool:
         """Whether no request is held at all."""
-        return not self._running and not any(self._lines)
+        return not self._running and not self._retries and not any(map(len, self._lines.of))
 
     @property
     def has_room(self) -> bool:
         """Whether the queue takes another request."""
-        config = self.config
-        return self.queued < config.max_queue_requests and (
-            self.queued_tokens < config.max_queue_tokens
-        )
+        config, queue = self.config, self._queue
+        return len(queue) < config.max_queue_requests and queue.tokens < config.max_queue_tokens
 
     def submit(self, request: Request, now: float) -> None:
         """Take a request into the queue.
@@ -87,187 +110,170 @@ class Scheduler:
         if self._draining:
             raise DrainingError
         if not self.has_room:
-            raise QueueFullError(self.predicted_delay(self.queued_tokens))
-        deadline = request.terms.deadline
-        if deadline < inf:
-            interactive = request.terms.priority is Priority.INTERACTIVE
-            ahead = self._interactive_tokens if interactive else self.queued_tokens
-            predicted = self.predicted_delay(ahead) + self.cost.predict(0, request.tokens)
-            remaining = deadline - now
-            if predicted + self.config.deadline_margin > remaining:
-                raise DeadlineUnreachableError(predicted, remaining)
-            self._deadlines.push(request, deadline)
+            raise QueueFullError(self.admission.delay(self._queue.tokens, now))
+        config, terms = self.config, request.terms
+        bulk = terms.priority is Priority.BULK
+        ahead = self._queue.tokens if bulk else self._queue.interactive_tokens
+        request.predicted = self.admission.first_exit(ahead, request.tokens, now)
+        if request.predicted + config.deadline_margin > terms.deadline - now:
+            raise DeadlineUnreachableError(request.predicted, terms.deadline - now)
+        patience = config.interactive_patience + (config.bulk_patience if bulk else 0.0)
+        request.rank = min(request.arrived + patience, terms.deadline)
         request.submitted = now
-        self._join(request, State.QUEUED)
+        request.state = State.QUEUED
+        self._deadlines.add(request)
+        self._lines.push(request)
 
     def cancel(self, request: Request) -> None:
         """Forget a request; if it is in a step, its slot is free when the step ends."""
-        if request.state is State.RUNNING:
+        if request.state in (State.RUNNING, State.RETRYING):
             request.state = State.CANCELLED
         elif request.state in (State.QUEUED, State.WAITING):
-            self._leave_line(request)
+            self._lines.of[request.stage].remove(request)
             self._release(request)
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Departure]]:
         """The next batch to run, or None if nothing is ready, and who leaves before it."""
-        departures = self._expire(now)
-        while ready := self._ready():
-            stage = self._policy.choose(ready)
-            taken = self._take(stage)
+        starts = max(now, self.admission.busy_until) if self._running else now
+        departures = self._drop_late(now, now)
+        if self.relief.active:
+            self.relief.observe(self.admission.delay(self._queue.tokens, now), now)
+        while True:
+            if self._retries:
+                stage, group = self._retries.pop()
+                taken = [request for request in group if self._still_wanted(request)]
+            else:
+                chosen = self._choose(starts)
+                if chosen is None:
+                    return None, departures
+                stage, taken = chosen, self._lines.take(chosen, self.slots.free)
             tokens = sum(request.tokens for request in taken)
-            horizon = now + self.cost.predict(stage, tokens) + self.config.deadline_margin
+            predicted = self.cost.predict(stage, len(taken), tokens)
+            horizon = starts + predicted + self.config.deadline_margin
             fit = [request for request in taken if request.terms.deadline >= horizon]
-            late = [request for request in taken if request.terms.deadline < horizon]
-            departures += [self._late(request, now, horizon) for request in late]
-            departures += self._last_chances(now, horizon)
+            if len(fit) < len(taken):
+                hurried = [request for request in taken if request.terms.deadline < horizon]
+                departures += [self._depart(one, late(one, now, horizon)) for one in hurried]
+            departures += self._drop_late(now, horizon)
             if fit:
-                for request in fit:
-                    request.state = State.RUNNING
-                    if request.slot < 0:
-                        request.slot = self.slots.take()
-                self._running += len(fit)
-                tokens = sum(request.tokens for request in fit)
-                predicted = self.cost.predict(stage, tokens)
-                return Batch(stage, tuple(fit), now, predicted), departures
-        return None, departures
+                return self._start(stage, fit, now, starts), departures
 
     def complete(self, batch: Batch, readings: Sequence[Reading], now: float) -> list[Departure]:
         """Absorb what the exit said: each request leaves or joins the line of its next stage."""
-        if len(readings) != len(batch.requests):
-            return self.fail(batch, ValueError(f"{len(readings)} readings, not one a request"))
-        seconds = now - batch.started
-        self.cost.observe(batch.stage, batch.tokens, seconds)
-        self._running -= len(batch.requests)
+        requests, stage = batch.requests, batch.stage
+        if batch.reads and len(readings) != len(requests):
+            wrong = f"{len(readings)} readings of {len(requests)} requests, not one each"
+            return self.fail(batch, ValueError(wrong))
+        seconds = self._finish(batch, now)
+        self.cost.observe(stage, len(requests), batch.tokens, seconds)
         departures: list[Departure] = []
         stayed = 0
-        for request, reading in zip(batch.requests, readings, strict=True):
+        for at, request in enumerate(requests):
             if request.state is State.CANCELLED:
                 self._release(request)
                 continue
             request.compute += seconds
-            request.reading = reading
-            reason = self._exit_reason(request)
-            if reason is not None:
-                departures.append(self._depart(request, request.answer(reason, now)))
-            else:
-                stayed += 1
-                request.stage += 1
-                self._join(request, State.WAITING)
-        self.reach.observe(batch.stage, len(departures) + stayed, stayed)
+            if batch.reads:
+                request.reading, request.read_at = readings[at], stage
+                outcome = self._outcome(request, readings[at].confidence, now)
+                if outcome is not None:
+                    departures.append(self._depart(request, outcome))
+                    continue
+            stayed += 1
+            request.stage = stage + 1
+            request.state = State.WAITING
+            self._lines.push(request)
+        if batch.reads:
+            self.reach.observe(stage, len(departures) + stayed, stayed)
+        if stage == 0:
+            first = requests[0]
+            self.admission.learn(first.predicted, now - first.submitted)
         return departures
 
     def fail(self, batch: Batch, cause: BaseException) -> list[Departure]:
-        """Give up the requests of a step that failed; nobody else is touched."""
-        self._running -= len(batch.requests)
-        departures: list[Departure] = []
-        for request in batch.requests:
-            if request.state is State.CANCELLED:
-                self._release(request)
-            else:
-                error = StepFailedError()
-                error.__cause__ = cause
-                departures.append(self._depart(request, error))
-        return departures
+        """Absorb a failed step: it is retried in halves; a request that fails alone departs."""
+        self._finish(batch, self._device_free)
+        wanted = [request for request in batch.requests if self._still_wanted(request)]
+        if len(wanted) == 1 and len(batch.requests) == 1:
+            error = StepFailedError()
+            error.__cause__ = cause
+            return [self._depart(wanted[0], error)]
+        middle = (len(wanted) + 1) // 2
+        for half in (wanted[middle:], wanted[:middle]):
+            for request in half:
+                request.state = State.RETRYING
+            if half:
+                self._retries.append((batch.stage, tuple(half)))
+        return []
 
     def drain(self) -> None:
         """Refuse new requests from now on; those held are finished."""
         self._draining = True
 
-    def predicted_delay(self, queued_tokens: int | None = None) -> float:
-        """Seconds until this much of the queue (default: all) and all admitted are worked off."""
-        flow = 0.0
-        delay = 0.0
-        for stage, line in enumerate(self._lines):
-            flow *= self.reach.share(stage) / self.reach.share(stage - 1) if stage else 0.0
-            flow += queued_tokens if stage == 0 and queued_tokens is not None else line.tokens
-            steps = flow / self.config.max_batch_tokens
-            delay += steps * self.cost.predict(stage, self.config.max_batch_tokens)
-        return delay
+    def _choose(self, now: float) -> int | None:
+        """The policy's stage, or that of a deadline which could not wait for it."""
+        stage = self._lines.choose(now, self.slots.free, full=self._running > 0)
+        urgent = self._deadlines.most_urgent
+        if stage is None or urgent is None or urgent.stage == stage:
+            return stage
+        if urgent.stage == 0 and not self.slots.free:
+            return stage
+        line = self._lines.of[stage]
+        rows = min(len(line), self.config.max_batch_rows)
+        tokens = min(line.tokens, self.config.max_batch_tokens)
+        own = now + self.cost.predict(urgent.stage, 1, urgent.tokens) + self.config.deadline_margin
+        after = own + self.cost.predict(stage, rows, tokens)
+        return urgent.stage if own <= urgent.terms.deadline < after else stage
 
-    def _exit_reason(self, request: Request) -> ExitReason | None:
-        assert request.reading is not None
-        terms = request.terms
-        if request.stage >= terms.min_exit and request.reading.confidence >= terms.threshold:
-            return ExitReason.CONFIDENT
-        if request.stage == self.config.stages - 1:
-            return ExitReason.FINAL
-        if request.stage >= terms.max_exit:
-            return ExitReason.LIMIT
-        return None
+    def _start(self, stage: int, fit: list[Request], now: float, starts: float) -> Batch:
+        for request in fit:
+            request.state = State.RUNNING
+            if request.slot < 0:
+                request.slot = self.slots.take()
+        self._running += 1
+        if self._steps % RELEARN == 0:
+            self.admission.price()
+        self._steps += 1
+        self._lines.stepped()
+        tokens = sum(request.tokens for request in fit)
+        predicted = self.cost.predict(stage, len(fit), tokens)
+        self.admission.busy_until = starts + predicted
+        return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))
 
-    def _ready(self) -> list[Ready]:
-        most = self.config.max_batch_rows
-        rows = [min(len(line), most) for line in self._lines]
-        rows[0] = min(rows[0], self.slots.free)
-        return [
-            Ready(stage, count, self.reach.share(stage))
-            for stage, count in enumerate(rows)
-            if count
-        ]
+    def _finish(self, batch: Batch, now: float) -> float:
+        """Seconds that the step ran; it may have waited for the one before it."""
+        self._running -= 1
+        seconds = now - max(batch.started, self._device_free)
+        self._device_free = max(now, self._device_free)
+        if not self._running:
+            self.admission.busy_until = 0.0
+        return seconds
 
-    def _take(self, stage: int) -> list[Request]:
-        rows = self.config.max_batch_rows
-        if stage == 0:
-            rows = min(rows, self.slots.free)
-        taken = self._lines[stage].take(rows, self.config.max_batch_tokens)
-        for request in taken:
-            self._left_line(request)
-        return taken
+    def _outcome(self, request: Request, confidence: float, now: float) -> Answer | None:
+        terms, stage = request.terms, request.stage
+        if stage >= terms.min_exit:
+            if confidence >= terms.threshold:
+                return request.answer(ExitReason.CONFIDENT, now)
+            lowered = self.relief.threshold(terms)
+            if confidence >= lowered:
+                return request.answer(ExitReason.OVERLOAD, now, lowered)
+        if stage == self.config.stages - 1:
+            return request.answer(ExitReason.FINAL, now)
+        return request.answer(ExitReason.LIMIT, now) if stage >= terms.max_exit else None
 
-    def _expire(self, now: float) -> list[Departure]:
-        """Drop whoever waits past its deadline."""
-        expired = [request for request in self._due(now) if request.state is not State.RUNNING]
-        for request in expired:
-            self._leave_line(request)
-        return [self._late(request, now, now) for request in expired]
+    def _drop_late(self, now: float, horizon: float) -> list[Departure]:
+        """Let those go who wait in a line and whose deadline comes before the horizon."""
+        departures: list[Departure] = []
+        for request in self._deadlines.waiting_before(horizon):
+            self._lines.of[request.stage].remove(request)
+            departures.append(self._depart(request, late(request, now, horizon)))
+        return departures
 
-    def _last_chances(self, now: float, horizon: float) -> list[Departure]:
-        """Answer whoever waits with a reading and could not be answered in time after this step."""
-        leaving = [
-            request
-            for request in self._due(horizon)
-            if request.state is State.WAITING
-            and request.terms.deadline_action is DeadlineAction.BEST_ANSWER
-        ]
-        for request in leaving:
-            self._leave_line(request)
-        return [self._late(request, now, horizon) for request in leaving]
-
-    def _due(self, time: float) -> list[Request]:
-        """Requests whose deadline is before `time`, soonest first."""
-        entries: list[Entry] = []
-        while entry := self._deadlines.pop(below=time):
-            entries.append(entry)
-        for entry in entries:
-            self._deadlines.restore(entry)
-        return [request for _, _, request in entries]
-
-    def _late(self, request: Request, now: float, horizon: float) -> Departure:
-        """The departure of a request that can't be run before its deadline."""
-        terms = request.terms
-        if request.reading is None and now < terms.deadline:
-            error = DeadlineUnreachableError(horizon - now, terms.deadline - now)
-            return self._depart(request, error)
-        if request.reading is None or terms.deadline_action is DeadlineAction.FAIL:
-            return self._depart(request, DeadlineExceededError())
-        return self._depart(request, request.answer(ExitReason.DEADLINE, now))
-
-    def _join(self, request: Request, state: State) -> None:
-        bulk = request.terms.priority is Priority.BULK
-        request.state = state
-        rank = request.arrived + (self.config.bulk_patience if bulk else 0.0)
-        self._lines[request.stage].push(request, rank)
-        if state is State.QUEUED and not bulk:
-            self._interactive_tokens += request.tokens
-
-    def _leave_line(self, request: Request) -> None:
-        self._lines[request.stage].remove(request)
-        self._left_line(request)
-
-    def _left_line(self, request: Request) -> None:
-        interactive = request.terms.priority is Priority.INTERACTIVE
-        if request.state is State.QUEUED and interactive:
-            self._interactive_tokens -= request.tokens
+    def _still_wanted(self, request: Request) -> bool:
+        if request.state is not State.CANCELLED:
+            return True
+        self._release(request)
+        return False
 
     def _depart(self, request: Request, outcome: Answer | SchedulerError) -> Departure:
         self._release(request)
@@ -276,6 +282,5 @@ class Scheduler:
     def _release(self, request: Request) -> None:
         if request.slot >= 0:
             self.slots.release(request.slot)
-        if request.terms.deadline < inf:
-            self._deadlines.remove(request)
+        self._deadlines.forget(request)
         request.state = State.DONE

@@ -6,7 +6,9 @@ class SlotTable:
 
     def __init__(self, capacity: int, first: int = 0) -> None:
         self.capacity = capacity
+        self._first = first
         self._free = list(reversed(range(first, first + capacity)))
+        self._held = bytearray(capacity)
 
     @property
     def free(self) -> int:
@@ -20,9 +22,12 @@ class SlotTable:
 
     def take(self) -> int:
         """Hand out a free slot."""
-        return self._free.pop()
+        slot = self._free.pop()
+        self._held[slot - self._first] = 1
+        return slot
 
     def release(self, slot: int) -> None:
         """Take a slot back."""
-        assert slot not in self._free
+        assert self._held[slot - self._first]
+        self._held[slot - self._first] = 0
         self._free.append(slot)

@@ -19,7 +19,7 @@ from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
-from offramp.scheduler.policy import SquareRoot
+from offramp.scheduler.policy import Adaptive
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.auth import TokenInterceptor
 from offramp.server.backend import TorchBackend
@@ -146,7 +146,7 @@ class App:
         cost = CostModel(shape.exits)
         backend = self._make_backend(checkpoint, limits.slots, torch.device(self._config.device))
         self._device.submit(warm_up, backend, shape, settings, cost).result()
-        scheduler = Scheduler(settings, SquareRoot(), cost)
+        scheduler = Scheduler(settings, Adaptive(), cost)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.positions)
         engine = Engine(scheduler, backend, self._device, watch)
         seconds = round(time.monotonic() - started, 3)

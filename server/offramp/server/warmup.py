@@ -41,7 +41,7 @@ def warm_up(
                 batch = Batch(stage, requests, started)
                 backend.run(batch)
                 if repeat:
-                    cost.observe(stage, batch.tokens, time.monotonic() - started)
+                    cost.observe(stage, rows, batch.tokens, time.monotonic() - started)
 
 
 def _request(slot: int, tokens: int) -> Request:

@@ -42,7 +42,7 @@ def success(prepared: Prepared, answer: Answer) -> pb.ClassifyResult:
                 total=_duration(answer.total),
             ),
             model=checkpoint.name,
-            threshold=prepared.terms.threshold,
+            threshold=answer.threshold,
         )
     )
 

@@ -1,0 +1,62 @@
+"""When a request submitted now would reach its first exit."""
+
+from collections.abc import Sequence
+
+from offramp.scheduler.cost import CostModel
+from offramp.scheduler.line import Line
+from offramp.scheduler.reach import Reach
+
+MEMORY = 0.05
+"""Weight of a new first exit in the correction."""
+
+LEAST, MOST = 0.05, 4.0
+"""The correction stays between these."""
+
+
+class Admission:
+    """Predicts the delay of a queue from the cost model, corrected by what delays came true.
+
+    The queue ahead and all that is between stages is priced as full batches on their way through
+    every stage. The policy decides how much of this really comes first; the correction, the mean
+    of actual over predicted seconds to the first exit, learns it.
+    """
+
+    def __init__(self, cost: CostModel, reach: Reach, lines: Sequence[Line], tokens: int) -> None:
+        self._cost = cost
+        self._reach = reach
+        self._lines = lines
+        self._tokens = tokens
+        self._rates = [0.0] * len(lines)
+        self.busy_until = 0.0
+        self.correction = 1.0
+
+    def price(self) -> None:
+        """Look again at what a token costs from each stage to its exit, in full batches."""
+        rate = 0.0
+        for stage in reversed(range(len(self._rates))):
+            rate *= self._reach.stay(stage)
+            rate += self._cost.predict(stage, None, self._tokens) / self._tokens
+            self._rates[stage] = rate
+
+    def rate(self, stage: int) -> float:
+        """Seconds that a token costs from a stage to its exit."""
+        return self._rates[stage]
+
+    def delay(self, ahead_tokens: int, now: float) -> float:
+        """Seconds until the step running now and this much queue are worked off."""
+        if not self._rates[0]:
+            self.price()
+        work = ahead_tokens * self._rates[0]
+        for line, rate in zip(self._lines[1:], self._rates[1:], strict=True):
+            work += line.tokens * rate
+        return max(self.busy_until - now, 0.0) + self.correction * work
+
+    def first_exit(self, ahead_tokens: int, tokens: int, now: float) -> float:
+        """Seconds until the first exit of a request with this much queue ahead of it."""
+        return self.delay(ahead_tokens, now) + self._cost.predict(0, 1, tokens)
+
+    def learn(self, predicted: float, actual: float) -> None:
+        """Compare the seconds to a first exit with what `first_exit` said of them."""
+        if predicted > 0:
+            right = self.correction * min(max(actual / predicted, 0.5), 2.0)
+            self.correction += MEMORY * (min(max(right, LEAST), MOST) - self.correction)

@@ -1,0 +1,130 @@
+"""The lines of all stages together, and what could be run of each."""
+
+from offramp.scheduler.config import SchedulerConfig
+from offramp.scheduler.cost import CostModel
+from offramp.scheduler.line import Line
+from offramp.scheduler.policy import Policy, Ready
+from offramp.scheduler.reach import Reach
+from offramp.scheduler.request import Request
+
+LONGEST_TURN = 64
+"""Steps after which a line that has waited for them runs next, whatever the policy prefers."""
+
+RELEARN = 32
+"""Steps between two looks at the best step sizes and at the work of each stage."""
+
+
+class Lines:
+    """One line a stage; the policy chooses among them, but none waits for ever.
+
+    No starvation. A rank is a deadline or a time of arrival plus a patience, whichever is sooner:
+    in a line only those can pass a request that arrived before its rank, M of them say, fewer than
+    queue and slots hold. A line that could run does so once in T = LONGEST_TURN + L steps at most
+    (L lines can be due at once) and its first always goes; stage 0 may besides lack a free slot,
+    but whoever holds the lowest rank of all is first wherever it comes, so that within L T steps a
+    slot is free. Hence every request has left after at most 2 L (M + 1) T steps that succeed,
+    or with M / max_batch_rows in place of M where rows and not tokens limit the batch.
+    """
+
+    def __init__(self, config: SchedulerConfig, policy: Policy, cost: CostModel) -> None:
+        self._config = config
+        self._policy = policy
+        self._cost = cost
+        self._reach = Reach(config.stages)
+        self.of = [Line() for _ in range(config.stages)]
+        self._step_tokens = [config.max_batch_tokens] * config.stages
+        self._steps = 0
+        self._ran = [0] * config.stages
+
+    @property
+    def reach(self) -> Reach:
+        """What has been learned of how far requests come."""
+        return self._reach
+
+    def push(self, request: Request) -> None:
+        """Join the line of the request's stage."""
+        line = self.of[request.stage]
+        if not len(line):
+            self._ran[request.stage] = self._steps
+        line.push(request)
+
+    def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
+        """The stage to run; None if there is none (with `full`: none that fills a batch)."""
+        ready = self.ready(now, free_slots)
+        if full:
+            ready = [stage for stage in ready if self._fills(stage)]
+        if not ready:
+            return None
+        longest = min(ready, key=lambda stage: self._ran[stage.stage])
+        if self._steps - self._ran[longest.stage] >= LONGEST_TURN:
+            return longest.stage
+        if len(ready) == 1:
+            return ready[0].stage
+        return self._policy.choose(ready, self._most_rows())
+
+    def ready(self, now: float, free_slots: int) -> list[Ready]:
+        """What could run now, in order of stages."""
+        ready: list[Ready] = []
+        for stage, line in enumerate(self.of):
+            waiting = len(line)
+            first = line.first
+            rows = self._rows(stage, waiting, free_slots)
+            if first is None or rows < 1:
+                continue
+            seconds = self._cost.predict(stage, rows, rows * line.tokens / waiting)
+            ready.append(
+                Ready(
+                    stage=stage,
+                    rows=rows,
+                    seconds=seconds,
+                    reach=self._reach.share(stage),
+                    remaining=self._reach.remaining(stage),
+                    waiting=waiting,
+                    interactive=line.interactive,
+                    oldest=now - first.arrived,
+                    age_sum=waiting * now - line.arrived_sum,
+                )
+            )
+        return ready
+
+    def take(self, stage: int, free_slots: int) -> list[Request]:
+        """Cut a batch of a stage."""
+        rows = self._config.max_batch_rows
+        if stage == 0:
+            rows = min(rows, free_slots)
+        self._ran[stage] = self._steps
+        return self.of[stage].take(rows, self._step_tokens[stage])
+
+    def stepped(self) -> None:
+        """Count a step, and now and then look again at what was learned of the cost."""
+        if self._steps % RELEARN == 0:
+            most = self._config.max_batch_tokens
+            for stage in range(len(self.of)):
+                self._step_tokens[stage] = self._cost.best_tokens(stage, most)
+            rows = self._most_rows()
+            tokens = min(most, max(rows, round(rows * self._mean_tokens())))
+            work = [self._cost.predict(stage, rows, tokens) for stage in range(len(self.of))]
+            if all(work):
+                self._reach.weigh([seconds / max(work) for seconds in work])
+        self._steps += 1
+
+    def _rows(self, stage: int, waiting: int, free_slots: int) -> int:
+        """Requests of a stage that fit one batch, if they are as long as its line's mean."""
+        rows = min(waiting, self._config.max_batch_rows)
+        if stage == 0:
+            rows = min(rows, free_slots)
+        if rows * self.of[stage].tokens > self._step_tokens[stage] * waiting:
+            rows = max(1, self._step_tokens[stage] * waiting // self.of[stage].tokens)
+        return rows
+
+    def _fills(self, ready: Ready) -> bool:
+        return ready.rows >= self._config.max_batch_rows or ready.rows < ready.waiting
+
+    def _mean_tokens(self) -> float:
+        waiting = sum(len(line) for line in self.of)
+        return sum(line.tokens for line in self.of) / waiting if waiting else 1.0
+
+    def _most_rows(self) -> int:
+        """Requests of the usual length that fit one batch."""
+        fit = int(self._config.max_batch_tokens / max(self._mean_tokens(), 1.0))
+        return max(1, min(self._config.max_batch_rows, fit))
