@@ -8,7 +8,7 @@ from collections import deque
 from math import inf
 
 import fakes
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -150,9 +150,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.running.append(batch)
 
     def full(self, batch: Batch) -> bool:
-        """Nobody else of this stage would have fitted on average; deadlines may thin it out."""
-        timed = any(one.terms.deadline < inf for one in self.held)
-        return timed or len(batch.requests) == ROWS or batch.tokens > TOKENS / ROWS
+        """It has all rows, or somebody of its stage did not fit, or a deadline thinned it out."""
+        states = (State.QUEUED, State.WAITING)
+        left = any(one.stage == batch.stage and one.state in states for one in self.held)
+        timed = any(one.terms.deadline < inf for one in self.steps)
+        return len(batch.requests) == ROWS or left or timed
 
     @precondition(lambda self: self.running)
     @rule(seconds=st.sampled_from([0.1, 1.0]))
@@ -232,6 +234,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 SchedulerMachine.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=40, deadline=None, derandomize=True
+    max_examples=120,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
 )
 TestSchedulerMachine = SchedulerMachine.TestCase

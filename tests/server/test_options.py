@@ -99,7 +99,7 @@ async def test_at_the_deadline_the_best_answer_so_far_or_none(
 ) -> None:
     async with word_service(tmp_path) as service:
         for _ in range(300):
-            service.scheduler.cost.observe(2, 3, 2 * PATIENCE)  # the last stage is out of reach
+            service.scheduler.cost.observe(2, 1, 3, 2 * PATIENCE)  # the last stage is out of reach
         call = service.client.classify(
             "hard", threshold=1, timeout=PATIENCE, deadline_action=action
         )

@@ -153,7 +153,7 @@ async def test_a_deadline_out_of_reach_is_refused_before_any_work(tmp_path: Path
     async with word_service(tmp_path) as service, wire(service.address) as raw:
         for stage in range(3):
             for _ in range(300):
-                service.scheduler.cost.observe(stage, 4, 60.0)
+                service.scheduler.cost.observe(stage, 1, 4, 60.0)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await raw.classifier.ClassifyText(unary("easy"), timeout=20)
         status = status_of(refused.value)

@@ -44,12 +44,16 @@ class Admission:
 
     def delay(self, ahead_tokens: int, now: float) -> float:
         """Seconds until the step running now and this much queue are worked off."""
+        return max(self.busy_until - now, 0.0) + self.work(ahead_tokens)
+
+    def work(self, ahead_tokens: int) -> float:
+        """Seconds of work in this much queue and in all that is between stages."""
         if not self._rates[0]:
             self.price()
         work = ahead_tokens * self._rates[0]
         for line, rate in zip(self._lines[1:], self._rates[1:], strict=True):
             work += line.tokens * rate
-        return max(self.busy_until - now, 0.0) + self.correction * work
+        return self.correction * work
 
     def first_exit(self, ahead_tokens: int, tokens: int, now: float) -> float:
         """Seconds until the first exit of a request with this much queue ahead of it."""

@@ -7,9 +7,9 @@ after the knots. So a time per token that rises again beyond the caches shows, a
 finds the step size of least time per token.
 
 Two things keep it steady. A step counts as at most `CLIP` times longer or shorter than predicted,
-so one outlier moves a knot by little. And all knots share one *pace*, the recent mean of actual
-over predicted: when another process takes a core, a few steps of any stage and size correct the
-prediction of all, those long unseen included.
+so one outlier moves a knot by little. And the knots of a stage share a *pace*, the recent mean of
+actual over predicted: when another process takes a core, a few steps of any size correct the
+prediction of all sizes, those long unseen included.
 """
 
 from bisect import bisect_left
@@ -52,26 +52,30 @@ class Knot:
 
 
 class StageCost:
-    """The cost of one stage at pace 1."""
+    """The cost of one stage."""
 
     def __init__(self) -> None:
         self._knots: dict[int, Knot] = {}
         self._line: list[Knot] = []
         self._at: list[float] = []
         self._per_row = self._spread = self._product = 0.0
-
-    def knows(self, tokens: int) -> bool:
-        """Whether a step of about this size was seen before."""
-        return _size(tokens) in self._knots
+        self._log_pace = 0.0
+        self._pace = 1.0
 
     def observe(self, rows: int, tokens: int, seconds: float) -> None:
         """Learn from one step."""
-        size = _size(tokens)
+        size = round(2 * log2(tokens))
         knot = self._knots.get(size)
         if knot is None:
-            self._knots[size] = Knot(rows, tokens, seconds)
+            # A guess at what was never seen teaches nothing of the pace.
+            self._knots[size] = Knot(rows, tokens, seconds / self._pace)
             self._line = [self._knots[size] for size in sorted(self._knots)]
         else:
+            predicted = self.predict(rows, tokens)
+            seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
+            self._log_pace += PACE_MEMORY * log(seconds / predicted)
+            self._pace = exp(self._log_pace)
+            seconds /= self._pace
             apart = rows - knot.rows
             expected = self._through(tokens)[0]
             self._spread += MEMORY * (apart * apart - self._spread)
@@ -86,9 +90,9 @@ class StageCost:
         if not self._line:
             return 0.0
         seconds, usual = self._through(tokens)
-        if rows is None or not self._per_row:
-            return seconds
-        return max(seconds + self._per_row * (rows - usual), 0.5 * seconds)
+        if rows is not None and self._per_row:
+            seconds = max(seconds + self._per_row * (rows - usual), 0.5 * seconds)
+        return self._pace * seconds
 
     def best_tokens(self, most: int) -> int:
         """The largest step size of about the least time per token, or `most`."""
@@ -119,39 +123,29 @@ class StageCost:
         return end.seconds + slope * (tokens - end.tokens), rows
 
 
-def _size(tokens: int) -> int:
-    return round(2 * log2(tokens))
-
-
 class CostModel:
-    """The cost of every stage, at the pace of the moment."""
+    """The cost of every stage; `error` is the recent mean of |actual - predicted| / actual."""
 
     def __init__(self, stages: int) -> None:
         self._stages = [StageCost() for _ in range(stages)]
-        self._log_pace = 0.0
-        self._pace = 1.0
         self._reading = [0.0] * stages
         self.error = 0.0
 
     def observe(self, stage: int, rows: int, tokens: int, seconds: float) -> None:
-        """Learn from one step; `error` is the recent mean of |actual - predicted| / actual."""
+        """Learn from one step."""
         if seconds <= 0:
             return
-        # What was never seen teaches nothing of the pace: the prediction is a guess.
-        if self._stages[stage].knows(tokens):
-            predicted = self.predict(stage, rows, tokens)
+        predicted = self.predict(stage, rows, tokens)
+        if predicted:
             self.error += MEMORY * (min(abs(predicted / seconds - 1), 1.0) - self.error)
-            seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
-            self._log_pace += PACE_MEMORY * log(seconds / predicted)
-            self._pace = exp(self._log_pace)
-        self._stages[stage].observe(rows, tokens, seconds / self._pace)
+        self._stages[stage].observe(rows, tokens, seconds)
 
     def predict(self, stage: int, rows: float | None, tokens: float) -> float:
         """Seconds that a step takes, of the usual rows for its tokens where these are None.
 
         0 before the stage was ever observed.
         """
-        return self._pace * self._stages[stage].predict(rows, tokens)
+        return self._stages[stage].predict(rows, tokens)
 
     def observe_reading(self, stage: int, seconds: float) -> None:
         """Learn what reading the exit of a stage costs, measured with it and without."""

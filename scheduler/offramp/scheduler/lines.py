@@ -71,7 +71,8 @@ class Lines:
             rows = self._rows(stage, waiting, free_slots)
             if first is None or rows < 1:
                 continue
-            seconds = self._cost.predict(stage, rows, rows * line.tokens / waiting)
+            # Before anything was learned all steps are alike.
+            seconds = self._cost.predict(stage, rows, rows * line.tokens / waiting) or 1.0
             ready.append(
                 Ready(
                     stage=stage,

@@ -69,7 +69,7 @@ class Adaptive:
         for stage in ready:
             worth = stage.rows * (1 + AGE * (max(stage.oldest, 0.0) / eldest) ** AGE_POWER)
             worth *= 1 + (INTERACTIVE_WEIGHT - 1) * stage.interactive / stage.waiting
-            index = worth / ((stage.seconds or 1.0) ** GAMMA * stage.remaining**theta)
+            index = worth / (stage.seconds**GAMMA * stage.remaining**theta)
             if index >= best:
                 best, chosen = index, stage.stage
         return chosen

@@ -102,6 +102,10 @@ class Scheduler:
         config, queue = self.config, self._queue
         return len(queue) < config.max_queue_requests and queue.tokens < config.max_queue_tokens
 
+    def predicted_delay(self) -> float:
+        """Seconds of work in the queue and between stages."""
+        return self.admission.work(self._queue.tokens)
+
     def submit(self, request: Request, now: float) -> None:
         """Take a request into the queue.
 
