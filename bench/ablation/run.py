@@ -106,9 +106,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only read results.json")
     parser.add_argument("--rules", nargs="*", default=NAMES, help="run these, keep the others")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    output: Path = args.output
+    rows = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
     if not args.check:
         cells = [
             (fixed_cost, max_rows, load, name)
@@ -120,7 +122,7 @@ def main() -> int:
             fresh = list(pool.map(simulate, cells))
         rows = [row for row in rows if row["rule"] not in args.rules] + fresh
         result = {"requests": REQUESTS, "seeds": SEEDS, "shares": SHARES, "rows": rows}
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(check(rows), indent=1))
     return 0
 
