@@ -1,17 +1,25 @@
 """The commands as a user types them."""
 
+import gzip
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-COMMAND = (sys.executable, "-m", "offramp.cli.main")
+import pytest
+from command import offramp, run
+from service import SHIPPED
+from tiny import tiny_checkpoint
+
+from offramp.cli.main import VERBS
 
 
-def offramp(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=90
-    )
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return tiny_checkpoint(tmp_path / "words")
 
 
 def test_classify_prints_one_json_object_a_line() -> None:
@@ -22,22 +30,163 @@ def test_classify_prints_one_json_object_a_line() -> None:
     assert all({"confidence", "exit", "layer"} <= record.keys() for record in records)
 
 
-def test_a_broken_line_is_named_before_training(tmp_path: Path) -> None:
+def test_texts_come_from_arguments_files_and_standard_input(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines, records = tmp_path / "texts.txt", tmp_path / "texts.jsonl.gz"
+    lines.write_bytes(b"fine\n\n  \nnot utf-8: \xff\neasy film\r\n")
+    with gzip.open(records, "wt", encoding="utf-8") as file:
+        file.write('{"text": "fine"}\n\n{"text": "fine", "text_pair": "easy", "label": 1}\n')
+    common = ("classify", "--json", "--checkpoint", checkpoint)
+    assert run(*common, "--threshold", "1", "fine", "easy") == 0
+    assert [one["text"] for one in parsed(capsys)] == ["fine", "easy"]
+    assert run(*common, "--file", records, "--all-probabilities") == 0
+    single, pair = parsed(capsys)
+    assert "text_pair" not in single
+    assert (pair["text_pair"], pair["tokens"]) == ("easy", 5)
+    assert sum(pair["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert run(*common, "--file", lines) == 1
+    fine, foreign, easy = parsed(capsys)
+    assert ("label" in fine, "label" in easy, easy["text"]) == (True, True, "easy film")
+    assert foreign["code"] == "INVALID_ARGUMENT"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\neasy\n")))
+    assert run(*common) == 0
+    assert [one["text"] for one in parsed(capsys)] == ["fine", "easy"]
+
+
+def parsed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_table_for_a_person(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "\x1b[31mred\x07 and\nlines"
+    assert run("classify", "--checkpoint", checkpoint, "--threshold", "1", "fine", "", odd) == 1
+    out = capsys.readouterr().out
+    head, fine, empty, escaped = out.splitlines()
+    assert head.split() == ["text", "label", "confidence", "exit", "layers", "run", "ms"]
+    assert re.match(r"fine\s+(yes|no)\s+0\.\d{3}\s+2\s+●●● 3/3\s+\d+\.\d$", fine)
+    assert "is empty" in empty
+    assert "\x1b" not in out
+    assert "red" in escaped
+    assert "lines" in escaped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--checkpoint", "nowhere", "x"), "nowhere: no such checkpoint directory"),
+        (("--address", "127.0.0.1:1", "x"), "Connection refused"),
+        (("--file", "nowhere.txt"), "No such file or directory: 'nowhere.txt'"),
+        (("--file", "nowhere.txt", "x"), "not both"),
+        (("--file", "{tmp}/bad.jsonl"), "bad.jsonl:2: must be a JSON object whose text"),
+        (("--file", "{tmp}/worse.jsonl"), "worse.jsonl:1: is not JSON"),
+        (("--threshold", "2", "x"), "must be in 0 to 1, not 2"),
+        (("--min-exit", "9", "x"), "must be 0 to 2, not 9"),
+        (("--model", "other", "x"), "there are words"),
+        (("--timeout", "0", "x"), "above 0 seconds"),
+        (("--address", "127.0.0.1:1", "--ca", "nowhere.pem", "x"), "nowhere.pem"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    arguments: tuple[str, ...],
+    sentence: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 5}\n')
+    (tmp_path / "worse.jsonl").write_text("fine\n")
+    given = [argument.format(tmp=tmp_path) for argument in arguments]
+    if "--address" not in given and "--checkpoint" not in given:
+        given = ["--checkpoint", str(checkpoint), *given]
+    assert run("classify", *given) == 1
+    told = capsys.readouterr()
+    assert sentence in told.out + told.err
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--address", "nonsense"), "address must be HOST:PORT"),
+        (("--address", "127.0.0.1:99999"), "address must be HOST:PORT"),
+        (("--address", "192.0.2.1:0"), "cannot listen on 192.0.2.1:0"),
+        (("--slots", "0"), "slots must be at least 1, not 0"),
+        (("--stream-window", "0"), "stream_window must be at least 1, not 0"),
+        (("--drain-grace", "-1"), "drain_grace must be 0 or more, not -1"),
+        (("--device", "abacus"), "device 'abacus' is not usable here"),
+        (("--device", "cuda:7"), "device 'cuda:7' is not usable here"),
+        (("--certificate", "x.pem"), "TLS needs both"),
+        (("--certificate", "x.pem", "--private-key", "x.key"), "x.key"),
+        (("--token-file", "nowhere"), "nowhere"),
+        (("--checkpoint", "nowhere"), "nowhere: no such checkpoint directory"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(
+    arguments: tuple[str, ...],
+    sentence: str,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    common = ("serve", "--address", "127.0.0.1:0", "--checkpoint", str(checkpoint))
+    assert run(*common, *arguments) == 1
+    told = capsys.readouterr()
+    assert f"offramp serve: {sentence}" in told.err or sentence in told.err
+    assert "Traceback" not in told.err
+    assert not told.out
+
+
+def test_damaged_weights_are_named(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkpoint / "model.safetensors").write_bytes(b"not weights")
+    assert run("serve", "--checkpoint", checkpoint, "--address", "127.0.0.1:0") == 1
+    assert "model.safetensors: not readable as safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("clasify",), ("classify", "--thresh", "1"), ("serve",), ("serve", "--adress", "x:1")],
+)
+def test_a_misspelt_option_is_an_error_and_usage_is_told(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        run(*arguments)
+    assert left.value.code == 2
+    assert "usage: offramp" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("--help",), ("--version",)):
+        with pytest.raises(SystemExit) as left:
+            run(*arguments)
+        assert left.value.code == 0
+    told = capsys.readouterr().out
+    assert all(f"  {verb}" in told for verb in VERBS)
+    assert re.search(r"^offramp \d+\.\d+", told, re.MULTILINE)
+
+
+def test_a_broken_line_is_named_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "train.jsonl"
     data.write_text('{"text": "fine", "label": 1}\n{"text": "no label"}\n')
-    done = offramp(
-        "train",
-        "--data",
-        str(data),
-        "--dev",
-        str(data),
-        "--encoder",
-        "x",
-        "--output",
-        str(tmp_path / "out"),
+    out = tmp_path / "out"
+    status = run("train", "--data", data, "--dev", data, "--encoder", "x", "--output", out)
+    assert status == 1
+    assert "train.jsonl:2: has no label" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m offramp.cli.main classify --json --checkpoint {SHIPPED} "
+    script = command + "$(yes fine | head -2000) | head -1"
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], capture_output=True, text=True, check=False, timeout=90
     )
-    assert done.returncode == 1
-    assert "train.jsonl:2: has no label" in done.stderr
+    assert json.loads(done.stdout)["text"] == "fine"
+    assert not done.stderr
 
 
 def test_the_client_imports_nothing_that_computes() -> None:

@@ -13,7 +13,9 @@ from offramp.training.data import DataError, load_dataset
 
 def main(arguments: Sequence[str]) -> int:
     """Calibrate in place; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="offramp calibrate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="offramp calibrate", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="labelled, not trained on")
     parser.add_argument(

@@ -1,62 +1,94 @@
 """`offramp classify`: texts in, labels out, through a server or one started in this process."""
 
 import argparse
-import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from offramp.client import Answer, AsyncClient, OfframpError, Options, Text
+import grpc
+
+from offramp.cli.texts import read_file, read_stream
+from offramp.client import Answer, Client, OfframpError, Options, Text
+from offramp.model.errors import ModelError
 
 Outcome = Answer | OfframpError
-Show = Callable[[Text, Outcome], None]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Classify; returns the exit status, 1 if any text failed."""
     args = _parser().parse_args(arguments)
+    show = _show_json if args.json else _show_table
     try:
-        texts = list(_texts(args))
-        with asyncio.Runner() as runner:
-            outcomes = runner.run(_classify(args, texts))
-    except (OfframpError, OSError, ValueError) as error:
-        print(f"offramp classify: {error}", file=sys.stderr)
-        return 1
+        texts = _texts(args)
+        with _client(args) as client:
+            return show(_classify(client, texts, _options(args), args.timeout))
     except ModuleNotFoundError as error:
-        print(
-            f"offramp classify needs {error.name} to run a model in this process;"
-            " give --address, or: pip install 'offramp[server]'",
-            file=sys.stderr,
-        )
-        return 1
-    if not args.json:
-        _print_table(texts, outcomes)
-    return 1 if any(isinstance(outcome, OfframpError) for outcome in outcomes) else 0
+        _complain(_missing(error))
+    except BrokenPipeError:
+        raise
+    except (OfframpError, ModelError, OSError, ValueError) as error:
+        _complain(str(error))
+    return 1
 
 
-async def _classify(args: argparse.Namespace, texts: Sequence[Text]) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    async with _address(args) as address, AsyncClient(address) as client:
-        answers = client.classify_many(texts, return_errors=True, **_options(args))
-        async for outcome in answers:
-            if args.json:
-                print(json.dumps(_record(texts[len(outcomes)], outcome)), flush=True)
-            outcomes.append(outcome)
-    return outcomes
+def _classify(
+    client: Client, texts: Iterable[Text], options: Options, timeout: float | None
+) -> Iterator[tuple[Text, Outcome]]:
+    """Texts and what became of them, in their order; a window of them is held at most."""
+    sent: deque[Text] = deque()
+
+    def noted() -> Iterator[Text]:
+        for text in texts:
+            sent.append(text)
+            yield text
+
+    outcomes = client.classify_many(noted(), return_errors=True, timeout=timeout, **options)
+    for outcome in outcomes:
+        yield sent.popleft(), outcome
 
 
-@asynccontextmanager
-async def _address(args: argparse.Namespace) -> AsyncGenerator[str]:
+def _show_json(answered: Iterable[tuple[Text, Outcome]]) -> int:
+    failed = False
+    for text, outcome in answered:
+        failed |= isinstance(outcome, OfframpError)
+        print(json.dumps(_record(text, outcome)), flush=True)
+    return int(failed)
+
+
+def _show_table(answered: Iterator[tuple[Text, Outcome]]) -> int:
+    from offramp.cli.table import answers_table, console  # noqa: PLC0415 - needs the cli extra
+
+    rows: list[tuple[str, Outcome, None]] = []
+    try:
+        for text, outcome in answered:
+            rows.append((text if isinstance(text, str) else " | ".join(text), outcome, None))
+    finally:
+        if rows:  # those before an error, too
+            console().print(answers_table(rows))
+    return int(any(isinstance(outcome, OfframpError) for _, outcome, _ in rows))
+
+
+@contextmanager
+def _client(args: argparse.Namespace) -> Generator[Client]:
     if args.address:
-        yield args.address
+        token = args.token_file and args.token_file.read_text(encoding="utf-8").strip()
+        with Client(args.address, credentials=_credentials(args), token=token) as client:
+            yield client
         return
     from offramp.cli.shipped import local_server  # noqa: PLC0415 - needs the server extra
 
-    async with local_server(args.checkpoint) as address:
-        yield address
+    with local_server(args.checkpoint) as address, Client(address) as client:
+        yield client
+
+
+def _credentials(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
+    if args.ca is not None:
+        return grpc.ssl_channel_credentials(args.ca.read_bytes())
+    return grpc.ssl_channel_credentials() if args.tls else None
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -70,31 +102,16 @@ def _options(args: argparse.Namespace) -> Options:
     return options
 
 
-def _texts(args: argparse.Namespace) -> Iterator[Text]:
+def _texts(args: argparse.Namespace) -> Iterable[Text]:
+    if args.texts and args.file:
+        raise ValueError("give texts or --file, not both")
     if args.texts:
-        yield from args.texts
-    elif args.file:
-        with args.file.open(encoding="utf-8") as file:
-            yield from _lines(file, json_lines=args.file.suffix == ".jsonl")
-    elif sys.stdin.isatty():
+        return list(args.texts)
+    if args.file:
+        return read_file(args.file)
+    if sys.stdin.isatty():
         raise ValueError("give texts, or --file FILE, or pipe texts in, one a line")
-    else:
-        yield from _lines(sys.stdin, json_lines=False)
-
-
-def _lines(lines: Iterable[str], *, json_lines: bool) -> Iterator[Text]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if not json_lines:
-            yield line.rstrip("\n")
-            continue
-        try:
-            record = json.loads(line)
-            text, pair = record["text"], record.get("text_pair")
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"line {number} is no JSON object with a text: {error!r}") from error
-        yield text if pair is None else (text, pair)
+    return read_stream(sys.stdin)
 
 
 def _record(text: Text, outcome: Outcome) -> dict[str, Any]:
@@ -119,32 +136,53 @@ def _record(text: Text, outcome: Outcome) -> dict[str, Any]:
         "model": outcome.model,
     }
     if outcome.probabilities:
-        record["probabilities"] = list(outcome.probabilities)
+        record["probabilities"] = [round(value, 6) for value in outcome.probabilities]
     return record
 
 
-def _print_table(texts: Sequence[Text], outcomes: Sequence[Outcome]) -> None:
-    from offramp.cli.table import answers_table, console  # noqa: PLC0415 - needs the cli extra
+def _missing(error: ModuleNotFoundError) -> str:
+    if error.name == "rich":
+        return "the table needs the package 'rich': pip install 'offramp[cli]', or give --json"
+    return (
+        f"running a model in this process needs the package {error.name!r}:"
+        " pip install 'offramp[server]', or give --address"
+    )
 
-    rows = zip((t if isinstance(t, str) else " | ".join(t) for t in texts), outcomes, strict=True)
-    console().print(answers_table((text, outcome, None) for text, outcome in rows))
+
+def _complain(message: str) -> None:
+    print(f"offramp classify: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="offramp classify", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="offramp classify", description=__doc__, allow_abbrev=False
+    )
     add = parser.add_argument
     add("texts", nargs="*", metavar="TEXT", help="texts; without any, --file or standard input")
+    add("--file", type=Path, help="one text a line, or .jsonl with text and text_pair; .gz too")
+    add("--json", action="store_true", help="print one JSON object a line, as answers come")
+
+    server = parser.add_argument_group("where")
+    add = server.add_argument
     add("--address", help="server to ask, HOST:PORT; without it one is started in this process")
     add("--checkpoint", type=Path, help="what to start it with (default: the shipped one)")
-    add("--file", type=Path, help="one text a line, or .jsonl with text and text_pair")
-    add("--json", action="store_true", help="print one JSON object a line")
+    add("--tls", action="store_true", help="connect with TLS, trusting the system's authorities")
+    add("--ca", type=Path, metavar="FILE", help="connect with TLS, trusting this authority (PEM)")
+    add("--token-file", type=Path, metavar="FILE", help="file with the token to send")
+    add("--timeout", type=float, metavar="SECONDS", help="for all texts (default: no bound)")
+
+    how = parser.add_argument_group("how")
+    add = how.add_argument
     add("--model", help="model of the server (default: its first)")
-    rule = parser.add_mutually_exclusive_group()
+    rule = how.add_mutually_exclusive_group()
     rule.add_argument("--threshold", type=float, help="confidence to leave at; 1 is full depth")
     rule.add_argument(
-        "--max-accuracy-drop", type=float, help="accuracy to lose at most; 0.005 is half a point"
+        "--max-accuracy-drop",
+        type=float,
+        metavar="SHARE",
+        help="accuracy to lose at most; 0.005 is half a point",
     )
-    add("--min-exit", type=int, help="first exit to leave at, from 0")
-    add("--max-exit", type=int, help="exit to leave at in any case")
-    add("--all-probabilities", action="store_true", help="the probability of every label")
+    add("--min-exit", type=int, metavar="EXIT", help="first exit to leave at, from 0")
+    add("--max-exit", type=int, metavar="EXIT", help="exit to leave at in any case")
+    add("--all-probabilities", action="store_true", help="with --json: those of every label")
     return parser

@@ -19,7 +19,9 @@ SHOWN = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate and report; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="offramp evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="offramp evaluate", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", type=Path, help="write the figures of every threshold here")

@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 VERBS = {
     "train": "fine-tune an encoder and its exits on labelled text",
@@ -11,7 +13,10 @@ VERBS = {
     "evaluate": "measure a checkpoint on labelled text, threshold by threshold",
     "serve": "serve checkpoints over gRPC",
     "classify": "classify texts, through a server or in this process",
+    "health": "ask whether a server serves, for probes",
 }
+INTERRUPTED = 130
+"""What a shell expects of a command that Ctrl-C ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,19 +28,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=f"verbs:\n{listing}\n\n`offramp VERB --help` tells the options of one.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"offramp {version('offramp')}")
     parser.add_argument("verb", choices=VERBS, metavar="VERB")
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = parser.parse_args(given[:1]).verb
     try:
         module = importlib.import_module(f"offramp.cli.{verb}")
     except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("offramp"):
+            raise
         extra = "train" if verb in {"train", "calibrate", "evaluate"} else "server"
         print(
             f"offramp {verb} needs the package {error.name!r}: pip install 'offramp[{extra}]'",
             file=sys.stderr,
         )
         return 1
-    status: int = module.main(given[1:])
+    try:
+        status: int = module.main(given[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status
 
 

@@ -4,7 +4,9 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -15,7 +17,7 @@ from offramp.server.config import Limits, ServerConfig
 from offramp.server.telemetry.logs import LogFormat, configure_logging
 from offramp.server.telemetry.setup import OFF, configure
 
-LIMITS = Limits()
+DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,21 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         telemetry = configure(log_texts=args.log_texts)
         configure_logging(LogFormat(args.log_format), telemetry.logs)
-        config = ServerConfig(
-            address=args.address,
-            checkpoints=tuple(args.checkpoint),
-            device=args.device,
-            threads=args.threads,
-            precision=Precision(args.precision),
-            limits=Limits(
-                slots=args.slots,
-                max_batch_rows=args.max_batch_rows,
-                max_batch_tokens=args.max_batch_tokens,
-                max_queue_requests=args.max_queue_requests,
-            ),
-            drain_pause=args.drain_pause,
-            drain_grace=args.drain_grace,
-        )
+        settings = _fields(args, ServerConfig)
+        settings["checkpoints"] = tuple(args.checkpoint)
+        settings["limits"] = Limits(**_fields(args, Limits))
+        config = ServerConfig(**settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config, _announce, telemetry))
     except (ModelError, OSError, ValueError) as error:
@@ -54,39 +45,77 @@ def _announce(address: str) -> None:
     print(f"offramp serves on {address}", flush=True)
 
 
+def _fields(args: argparse.Namespace, kind: type[ServerConfig | Limits]) -> dict[str, Any]:
+    """What was given for the fields of a configuration; options are called as its fields."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="offramp serve",
         description=__doc__,
         epilog="Metrics, traces and logs go where the OTEL_* environment variables say, for one"
         " OTEL_METRICS_EXPORTER=prometheus; see docs/telemetry.md.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
-    add = parser.add_argument
-    add(
+    defaults = {field.name: field.default for field in (*fields(ServerConfig), *fields(Limits))}
+
+    def option(name: str, kind: type, meta: str, text: str) -> None:
+        default = defaults.get(name.removeprefix("--").replace("-", "_"))
+        told = "" if default is None else f" (default: {default})"
+        group.add_argument(name, type=kind, metavar=meta, help=text + told)
+
+    group = parser.add_argument_group("what")
+    group.add_argument(
         "--checkpoint",
         type=Path,
         action="append",
         required=True,
-        default=argparse.SUPPRESS,
         metavar="DIR",
         help="checkpoint to serve under its directory's name; repeat for more, first is default",
     )
-    add("--address", default="127.0.0.1:50051", help="HOST:PORT; port 0 picks a free one")
-    add("--device", default="cpu", help="torch device, such as cpu or cuda")
-    add("--threads", type=int, default=0, help="threads of one step; 0: torch decides")
-    add(
+    option("--device", str, "DEVICE", "torch device, such as cpu or cuda")
+    option("--threads", int, "N", "threads of one step; 0: torch decides")
+    group.add_argument(
         "--precision",
+        type=Precision,
         choices=list(Precision),
-        default=Precision.FLOAT32,
-        help="of the large matrix products; accuracy of each in docs/performance.md",
+        help="of the large matrix products (default: float32); see docs/performance.md",
     )
-    add("--slots", type=int, default=LIMITS.slots, help="requests between stages at most")
-    add("--max-batch-rows", type=int, default=LIMITS.max_batch_rows)
-    add("--max-batch-tokens", type=int, default=LIMITS.max_batch_tokens)
-    add("--max-queue-requests", type=int, default=LIMITS.max_queue_requests)
-    add("--drain-pause", type=float, default=0.0, help="seconds for balancers after SIGTERM")
-    add("--drain-grace", type=float, default=30.0, help="seconds to finish what is held")
-    add("--log-format", choices=list(map(str, LogFormat)), default=str(LogFormat.TEXT))
-    add("--log-texts", action="store_true", help="let failures tell the texts they are of")
+
+    group = parser.add_argument_group("where")
+    group.add_argument(
+        "--address",
+        default=DEFAULT_ADDRESS,
+        metavar="HOST:PORT",
+        help=f"where to listen; port 0 picks a free one (default: {DEFAULT_ADDRESS})",
+    )
+    option("--certificate", Path, "FILE", "speak TLS with this certificate chain (PEM)")
+    option("--private-key", Path, "FILE", "and this key (PEM)")
+    option("--token-file", Path, "FILE", "serve only calls with a token of this file, one a line")
+    option("--max-connection-age", float, "SECONDS", "ask clients to reconnect; 0: never")
+
+    group = parser.add_argument_group("how much")
+    option("--slots", int, "N", "requests between stages at most")
+    option("--max-batch-rows", int, "N", "requests in one step at most")
+    option("--max-batch-tokens", int, "N", "tokens in one step at most")
+    option("--max-queue-requests", int, "N", "requests that may wait; more are refused")
+    option("--max-inputs", int, "N", "texts in one unary call at most")
+    option("--max-message-bytes", int, "N", "bytes of one message at most")
+    option("--stream-window", int, "N", "unanswered texts of one stream at most")
+
+    group = parser.add_argument_group("how it ends")
+    option("--drain-pause", float, "SECONDS", "after SIGTERM, time for balancers to look away")
+    option("--drain-grace", float, "SECONDS", "and then time to finish what is held")
+
+    group = parser.add_argument_group("what it tells")
+    group.add_argument("--log-format", choices=list(map(str, LogFormat)), default="text")
+    group.add_argument(
+        "--log-texts",
+        action="store_true",
+        default=False,
+        help="let failures tell the texts they are of",
+    )
     return parser

@@ -33,12 +33,12 @@ def answers_table(rows: Iterable[tuple[str, Answer | OfframpError, float | None]
     table.add_column("ms", justify="right")
     for text, outcome, milliseconds in rows:
         if isinstance(outcome, OfframpError):
-            table.add_row(RichText(text), RichText(str(outcome), style="bold red"))
+            table.add_row(shown_text(text), RichText(str(outcome), style="bold red"))
             continue
         style = LABEL_STYLES[outcome.label_index % len(LABEL_STYLES)]
         shown = outcome.timing.total * 1e3 if milliseconds is None else milliseconds
         table.add_row(
-            RichText(text),
+            shown_text(text),
             RichText(outcome.label, style=style),
             f"{outcome.confidence:.3f}",
             str(outcome.exit),
@@ -46,6 +46,11 @@ def answers_table(rows: Iterable[tuple[str, Answer | OfframpError, float | None]
             f"{shown:.1f}",
         )
     return table
+
+
+def shown_text(text: str) -> RichText:
+    """A text on one line, without what would command the terminal."""
+    return RichText("".join(char if char.isprintable() else " " for char in text))
 
 
 def depth_bar(layer: int, layers: int) -> RichText:

@@ -77,7 +77,7 @@ def _teacher(directory: Path | None, labels: Sequence[str]) -> MultiExitModel | 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="offramp train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="offramp train", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--data", type=Path, nargs="+", required=True, help="training files, .jsonl or .jsonl.gz")
     add("--dev", type=Path, required=True, help="development file, to choose the best epoch")

@@ -74,6 +74,7 @@ class App:
         self._telemetry = telemetry
         self._make_backend = make_backend or partial(TorchBackend, precision=config.precision)
         self._loop_lag = LoopLag(telemetry.registry) if telemetry.registry else None
+        self._device_kind = _usable(config.device)
         self._device = ThreadPoolExecutor(
             1, "offramp-device", initializer=_use_threads, initargs=(config.threads,)
         )
@@ -132,7 +133,7 @@ class App:
     def _load(self, path: Path) -> ServedModel:
         started = time.monotonic()
         limits = self._config.limits
-        checkpoint = load_checkpoint(path, self._config.device)
+        checkpoint = load_checkpoint(path, self._device_kind)
         shape = checkpoint.config
         settings = SchedulerConfig(
             stages=shape.exits,
@@ -142,9 +143,9 @@ class App:
             max_queue_requests=limits.max_queue_requests,
         )
         if self._telemetry.registry is not None:
-            watch_memory(self._telemetry.registry, torch.device(self._config.device))
+            watch_memory(self._telemetry.registry, self._device_kind)
         cost = CostModel(shape.exits)
-        backend = self._make_backend(checkpoint, limits.slots, torch.device(self._config.device))
+        backend = self._make_backend(checkpoint, limits.slots, self._device_kind)
         self._device.submit(warm_up, backend, shape, settings, cost).result()
         scheduler = Scheduler(settings, Adaptive(), cost)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.positions)
@@ -194,6 +195,17 @@ async def serve(
     for signal_number in SIGNALS:
         loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
     await app.stop()
+
+
+def _usable(name: str) -> torch.device:
+    """The device of this name; raises ValueError if torch can't put anything on it."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).partition("\n")[0]
+        raise ValueError(f"device {name!r} is not usable here: {cause}") from error
+    return device
 
 
 def _use_threads(threads: int) -> None:

@@ -1,0 +1,44 @@
+"""`offramp health`: whether a server serves, by the standard gRPC health service; for probes."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Ask once; returns 0 if the server serves, else 1."""
+    parser = argparse.ArgumentParser(prog="offramp health", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--address", default="127.0.0.1:50051", help="server to ask (default: %(default)s)")
+    add("--service", default="", help="service to ask for (default: the server as a whole)")
+    add("--timeout", type=float, default=2.0, metavar="SECONDS", help="(default: %(default)s)")
+    add("--ca", type=Path, metavar="FILE", help="connect with TLS, trusting this authority (PEM)")
+    args = parser.parse_args(arguments)
+    request = health_pb2.HealthCheckRequest(service=args.service)
+    try:
+        with _channel(args.address, args.ca) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=args.timeout)
+    except grpc.RpcError as error:
+        print(f"offramp health: {args.address}: {_told(error)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"offramp health: {error}", file=sys.stderr)
+        return 1
+    print(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+    return int(answer.status != health_pb2.HealthCheckResponse.SERVING)
+
+
+def _channel(address: str, authority: Path | None) -> grpc.Channel:
+    if authority is None:
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes()))
+
+
+def _told(error: grpc.RpcError) -> str:
+    call = cast("grpc.Call", error)  # what a stub raises is both
+    return call.details() or call.code().name
