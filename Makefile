@@ -24,6 +24,9 @@ check: .venv/ready .venv-protos/ready
 protos: .venv-protos/ready
 	$(PROTOS) protos/generate.py
 
+package: .venv/ready
+	.ci/package
+
 bench: .venv/ready
 	$(BIN)/python bench/serving.py
 
@@ -37,4 +40,4 @@ bench: .venv/ready
 	.venv-protos/bin/pip install --quiet --requirement protos/constraints.txt
 	touch $@
 
-.PHONY: demo serve test check protos bench
+.PHONY: demo serve test check protos package bench

@@ -15,6 +15,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +26,8 @@ from offramp.client import Answer, Client
 HERE = Path(__file__).parent
 CHECKPOINT = HERE.parent / "checkpoints" / "sst2-minilm"
 WARM_UP_CALLS = 20
-STARTING = 60.0
+STOPPING = 60.0
+"""Seconds that the server may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +51,22 @@ class Run:
 def server(checkpoint: Path) -> Generator[str]:
     """`offramp serve` in a process of its own on a free port; gives its address."""
     command = [sys.executable, "-m", "offramp.cli.main", "serve", "--address", "127.0.0.1:0"]
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [*command, "--checkpoint", str(checkpoint)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"serves on (\S+)", line)
-        if not found:
-            sys.exit(f"the server did not start; it said {line!r}")
-        yield found.group(1)
-    finally:
-        process.terminate()
-        process.wait(timeout=STARTING)
+    command += ["--checkpoint", str(checkpoint)]
+    with TemporaryFile("w+") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            assert process.stdout is not None
+            found = re.search(r"serves on (\S+)", process.stdout.readline())
+            if not found:
+                process.wait(STOPPING)
+                log.seek(0)
+                sys.exit(f"the server did not start:\n{log.read()}")
+            yield found.group(1)
+        finally:
+            process.terminate()
+            process.wait(STOPPING)
 
 
 def classify_each(client: Client, texts: Sequence[str], threshold: float | None) -> Run:
@@ -95,7 +100,14 @@ def comparison_table(early: Run, full: Run) -> Table:
     layers = full.answers[0].layers
     same = sum(a.label == b.label for a, b in zip(early.answers, full.answers, strict=True))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "mean layers", "layer speedup", "p50 ms", "p99 ms", "labels as full depth"):
+    for name in (
+        "",
+        f"mean layers of {layers}",
+        "layer speedup",
+        "p50 ms",
+        "p99 ms",
+        "labels as full depth",
+    ):
         table.add_column(name, justify="right" if name else "left")
     threshold = early.answers[0].threshold
     for name, run, agreement in (
@@ -116,7 +128,12 @@ def comparison_table(early: Run, full: Run) -> Table:
 def show(screen: Console, texts: Sequence[str], early: Run, full: Run) -> None:
     """Print the three tables."""
     rows = zip(texts, early.answers, early.milliseconds, strict=True)
-    for table in (answers_table(rows), exits_table(early), comparison_table(early, full)):
+    for title, table in (
+        ("What they are, and how deep it took to say so", answers_table(rows)),
+        ("Where they left", exits_table(early)),
+        ("The same at full depth", comparison_table(early, full)),
+    ):
+        screen.print(f"[bold]{title}[/]\n")
         screen.print(table)
         screen.print()
 
@@ -128,11 +145,25 @@ def main() -> None:
     parser.add_argument("--sentences", type=Path, default=HERE / "sentences.txt")
     args = parser.parse_args()
     texts = args.sentences.read_text(encoding="utf-8").splitlines()
-    with server(args.checkpoint) as address, Client(address) as client:
-        classify_each(client, texts[:WARM_UP_CALLS], 1.0)
-        early = classify_each(client, texts, None)
-        full = classify_each(client, texts, 1.0)
-    show(console(), texts, early, full)
+    screen = console()
+    with screen.status("starting the server") as status, server(args.checkpoint) as address:
+        with Client(address) as client:
+            model = client.get_model()
+            screen.print(
+                f"A server of {model.name} at {address}, {model.layers} layers, an exit after"
+                f" {_listed(model.exit_layers)}; {len(texts)} sentences, one after the other.\n"
+            )
+            status.update("classifying")
+            classify_each(client, texts[:WARM_UP_CALLS], 1.0)
+            early = classify_each(client, texts, None)
+            full = classify_each(client, texts, 1.0)
+        status.update("stopping the server")
+    show(screen, texts, early, full)
+
+
+def _listed(layers: Sequence[int]) -> str:
+    every = list(layers) == list(range(1, layers[-1] + 1))
+    return "each" if every else ", ".join(map(str, layers))
 
 
 if __name__ == "__main__":

@@ -1,174 +1,175 @@
-"""Dashboard and alert rules, against the catalog, a real Prometheus and promtool."""
+"""The deployment files say what `offramp serve` understands, and agree with each other."""
 
-import asyncio
-import json
 import re
-import shutil
-import socket
-import subprocess
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import make
 import pytest
-from dashboard import expressions
-from service import PATIENCE, ROOT, word_service
+import yaml
+from command import help_of
+from service import ROOT
 
-from offramp.server.telemetry.catalog import CATALOG, Kind
-from offramp.server.telemetry.setup import configure
+from offramp.cli.serve import settings_of
+from offramp.server.app import SERVICES
+from offramp.server.config import ServerConfig
+from offramp.server.telemetry.catalog import CATALOG
 
-RULES = ROOT / "deploy" / "prometheus"
-SERIES = {
-    name
-    for metric in CATALOG
-    for name in (
-        [f"{metric.prometheus}_{part}" for part in ("bucket", "sum", "count")]
-        if metric.kind is Kind.HISTOGRAM
-        else [metric.prometheus]
+DEPLOY = ROOT / "deploy"
+TELEMETRY = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """Its instructions and their arguments."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines()]
+    return [(line[0], line[1]) for line in lines if line and not line[0].startswith("#")]
+
+
+def arguments(name: str) -> list[str]:
+    """The list in the last instruction of this name."""
+    *_, last = [value for instruction, value in dockerfile() if instruction == name]
+    found: list[str] = yaml.safe_load(last)
+    return found
+
+
+def kubernetes() -> dict[str, Any]:
+    """The manifests by kind."""
+    text = (DEPLOY / "kubernetes" / "offramp.yaml").read_text(encoding="utf-8")
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def container() -> dict[str, Any]:
+    """The one container of the deployment."""
+    (only,) = kubernetes()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def compose() -> dict[str, Any]:
+    """The compose file."""
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def config_of(given: Sequence[str]) -> ServerConfig:
+    """What the server makes of these arguments; it exits on one that it does not know."""
+    config = settings_of(given)
+    shipped = {path.name for path in (ROOT / "checkpoints").iterdir() if path.is_dir()}
+    assert {path.name for path in config.checkpoints} <= shipped
+    return config
+
+
+def port_of(config: ServerConfig) -> int:
+    return int(config.address.rpartition(":")[2])
+
+
+def assert_documented(names: Iterable[str]) -> None:
+    """Whether docs/telemetry.md tells of every variable, spelt out or as `A_{B,C}_D`."""
+    patterns = [
+        re.sub(r"\\\{([^}]*)\\\}", lambda m: f"(?:{'|'.join(m[1].split(','))})", re.escape(one))
+        for one in re.findall(r"OTEL_[A-Z_{},…]+", TELEMETRY)
+    ]
+    for name in names:
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), name
+
+
+def test_the_image_serves_as_nobody_and_stops_on_sigterm() -> None:
+    steps = dockerfile()
+    names = [name for name, _ in steps]
+    assert names.count("FROM") == 2
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", dict(steps)["USER"])
+    assert names.index("USER") < names.index("ENTRYPOINT")
+    assert ("STOPSIGNAL", "SIGTERM") in steps
+    assert arguments("ENTRYPOINT") == ["offramp", "serve"]
+    config = config_of(arguments("CMD"))
+    assert str(port_of(config)) in dict(steps)["EXPOSE"].split()
+
+
+def test_the_image_asks_its_own_health() -> None:
+    *_, check = [value for name, value in dockerfile() if name == "HEALTHCHECK"]
+    command: list[str] = yaml.safe_load(check.partition("CMD")[2])
+    assert command[:2] == ["offramp", "health"]
+    assert {one for one in command if one.startswith("--")} <= set(
+        re.findall(r"--[a-z-]+", help_of("health"))
     )
-}
-LABELS = {attribute.replace(".", "_") for metric in CATALOG for attribute in metric.attributes}
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None or shutil.which("promtool") is None,
-    reason="prometheus and promtool are not installed; Debian has them: apt-get install prometheus",
-)
+    port = port_of(config_of(arguments("CMD")))
+    assert command[-1] == f"127.0.0.1:{port}"
 
 
-def rules() -> Iterator[str]:
-    """The expressions of the alert rules, each on its own line or a block."""
-    text = (RULES / "rules.yml").read_text(encoding="utf-8")
-    found = re.findall(r"expr: (?:\|\n((?: {10,}.*\n)+)|(.*)\n)", text)
-    yield from ("".join(pair) for pair in found)
+def test_the_image_is_built_from_what_is_there() -> None:
+    copied = {
+        source
+        for name, value in dockerfile()
+        if name == "COPY" and "--from" not in value
+        for source in shlex.split(value)[:-1]
+    }
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert source.split("/")[0] in kept, source
+    packages = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    roots = set(re.findall(r'^    "(\w+)/offramp",$', packages, re.MULTILINE))
+    assert len(roots) >= 7
+    assert roots <= copied
 
 
-@pytest.mark.parametrize("expression", [*expressions(), *rules()])
-def test_every_query_asks_for_metrics_and_labels_that_exist(expression: str) -> None:
-    names = set(re.findall(r"\b(?:offramp|rpc|error)_\w+", expression))
-    assert names & SERIES or expression.startswith("up{")
-    assert names <= SERIES | LABELS
+def test_the_pods_flags_ports_and_probes_agree() -> None:
+    pod = container()
+    config = config_of(pod["args"])
+    ports = {port["name"]: port["containerPort"] for port in pod["ports"]}
+    assert ports["grpc"] == port_of(config)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert pod[probe]["grpc"]["port"] == ports["grpc"]
+        assert pod[probe]["grpc"].get("service", "") in {"", *SERVICES}
+    (port,) = kubernetes()["Service"]["spec"]["ports"]
+    assert port["targetPort"] == "grpc"
+    environment = {variable["name"]: variable["value"] for variable in pod["env"]}
+    assert_documented(environment)
+    assert int(environment["OTEL_EXPORTER_PROMETHEUS_PORT"]) == ports["metrics"]
 
 
-def test_there_are_the_alerts_that_were_asked_for() -> None:
-    text = (RULES / "rules.yml").read_text(encoding="utf-8")
-    alerts = set(re.findall(r"alert: Offramp(\w+)", text))
-    assert alerts == {"Errors", "Slow", "Saturated", "Drift", "Stalled", "Down"}
-    assert len(list(rules())) == len(alerts)
+def test_a_pod_has_the_time_to_drain() -> None:
+    spec = kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    config = config_of(container()["args"])
+    drain = config.drain_pause + config.drain_grace
+    assert config.drain_pause > 0
+    assert spec["terminationGracePeriodSeconds"] > drain
+    liveness = container()["livenessProbe"]
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] > drain
+    readiness = container()["readinessProbe"]
+    assert readiness["periodSeconds"] * readiness["failureThreshold"] < config.drain_pause
+    user = dict(dockerfile())["USER"].split(":")[0]
+    assert spec["securityContext"]["runAsUser"] == int(user)
 
 
-def test_dashboard_and_table_are_what_the_catalog_makes() -> None:
-    for path, text in make.outputs().items():
-        assert path.read_text(encoding="utf-8") == text, f"run deploy/make.py: {path.name}"
+def test_the_autoscaler_reads_a_metric_that_there_is() -> None:
+    (metric,) = kubernetes()["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    seconds = {m.name.replace(".", "_") + "_seconds" for m in CATALOG if m.unit == "s"}
+    assert metric["pods"]["metric"]["name"] in seconds
 
 
-def test_panels_do_not_overlap() -> None:
-    board = json.loads(make.DASHBOARD.read_text(encoding="utf-8"))
-    taken: set[tuple[int, int]] = set()
-    for panel in board["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        assert max(x for x, _ in cells) < 24
-        taken |= cells
+def test_compose_agrees_too() -> None:
+    services = compose()["services"]
+    server = services["offramp"]
+    config = config_of(server["command"])
+    assert server["ports"] == [f"{port_of(config)}:{port_of(config)}"]
+    assert_documented(server["environment"])
+    grace = int(server["stop_grace_period"].removesuffix("s"))
+    assert grace > config.drain_pause + config.drain_grace
+    assert (DEPLOY / server["build"]["context"] / server["build"]["dockerfile"]).exists()
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            assert (DEPLOY / volume.split(":")[0]).is_file(), volume
+        assert {one["source"] for one in service.get("configs", [])} <= compose()["configs"].keys()
+        assert set(service.get("depends_on", [])) <= services.keys()
+    scraped = yaml.safe_load(compose()["configs"]["prometheus"]["content"])
+    (target,) = scraped["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target == f"offramp:{server['environment']['OTEL_EXPORTER_PROMETHEUS_PORT']}"
 
 
-@needs_prometheus
-@pytest.mark.parametrize(
-    "check", [("check", "rules", "rules.yml"), ("test", "rules", "rules_test.yml")]
-)
-def test_promtool_accepts_the_rules_and_their_tests(check: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        ["promtool", *check],  # noqa: S607
-        cwd=RULES,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@asynccontextmanager
-async def scraping(directory: Path, port: int) -> AsyncGenerator[str]:
-    """A real Prometheus that scrapes this port five times a second; gives its address."""
-    config = directory / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}\n"
-        f"rule_files: ['{RULES / 'rules.yml'}']\n"
-        "scrape_configs:\n"
-        "- {job_name: offramp, static_configs: [{targets: ['127.0.0.1:%d']}]}\n" % port
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    process = await asyncio.create_subprocess_exec(
-        "prometheus",
-        f"--config.file={config}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address={address}",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def ask(prometheus: str, path: str, **query: str) -> dict[str, Any]:
-    """An answer of its API; an empty one while it starts."""
-    url = f"{prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-
-    def fetch() -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(url, timeout=PATIENCE) as response:  # noqa: S310
-                found: dict[str, Any] = json.load(response)
-                return found
-        except urllib.error.HTTPError as error:
-            if error.code == 503:
-                return {"data": {"result": []}}
-            raise AssertionError(f"{query}: {error.read().decode()}") from error
-        except OSError:
-            return {"data": {"result": []}}
-
-    return await asyncio.to_thread(fetch)
-
-
-@needs_prometheus
-async def test_a_real_prometheus_scrapes_the_server_and_answers_every_query(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
-    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
-    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
-    telemetry = configure()
-    assert telemetry.scrape_port is not None
-    async with (
-        word_service(tmp_path, telemetry=telemetry) as service,
-        scraping(tmp_path, telemetry.scrape_port) as prometheus,
-        asyncio.timeout(PATIENCE),
-    ):
-        total = "sum(offramp_exits_total) and on () changes(offramp_layers_run_total[1m]) > 0"
-        sent = 0
-        while not (await ask(prometheus, "query", query=total))["data"]["result"]:
-            sent += len([a async for a in service.client.classify_many(["easy", "film"])])
-        (found,) = (await ask(prometheus, "query", query="sum(offramp_exits_total)"))["data"][
-            "result"
-        ]
-        assert 0 < int(found["value"][1]) <= sent
-        empty = []
-        for expression in expressions():
-            answer = await ask(prometheus, "query", query=expression)
-            assert answer["status"] == "success"
-            if not answer["data"]["result"]:
-                empty.append(expression)
-        quiet = ("shadow", "rejections", "failures", "cancellations", 'status_code!="OK"')
-        assert all(any(word in one for word in quiet) for one in empty), empty
-        groups = (await ask(prometheus, "rules"))["data"]["groups"]
-        assert all(rule["health"] != "err" for group in groups for rule in group["rules"])
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.y*ml")), ids=lambda path: path.name)
+def test_every_yaml_file_is_one(path: Path) -> None:
+    assert list(yaml.safe_load_all(path.read_text(encoding="utf-8")))

@@ -27,10 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         telemetry = configure(log_texts=args.log_texts)
         configure_logging(LogFormat(args.log_format), telemetry.logs)
-        settings = _fields(args, ServerConfig)
-        settings["checkpoints"] = tuple(args.checkpoint)
-        settings["limits"] = Limits(**_fields(args, Limits))
-        config = ServerConfig(**settings)
+        config = _config(args)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config, _announce, telemetry))
     except (ModelError, OSError, ValueError) as error:
@@ -41,8 +38,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def settings_of(arguments: Sequence[str]) -> ServerConfig:
+    """What these arguments tell the server; raises ValueError on what is impossible."""
+    return _config(_parser().parse_args(arguments))
+
+
 def _announce(address: str) -> None:
     print(f"offramp serves on {address}", flush=True)
+
+
+def _config(args: argparse.Namespace) -> ServerConfig:
+    settings = _fields(args, ServerConfig)
+    settings["checkpoints"] = tuple(args.checkpoint)
+    settings["limits"] = Limits(**_fields(args, Limits))
+    return ServerConfig(**settings)
 
 
 def _fields(args: argparse.Namespace, kind: type[ServerConfig | Limits]) -> dict[str, Any]:
