@@ -129,7 +129,7 @@ def show(screen: Console, texts: Sequence[str], early: Run, full: Run) -> None:
     """Print the three tables."""
     rows = zip(texts, early.answers, early.milliseconds, strict=True)
     for title, table in (
-        ("What they are, and how deep it took to say so", answers_table(rows)),
+        ("What they are, and how deep it took to say so", answers_table(rows, screen.width)),
         ("Where they left", exits_table(early)),
         ("The same at full depth", comparison_table(early, full)),
     ):

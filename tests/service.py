@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tiny import tiny_checkpoint, word
@@ -30,7 +30,8 @@ PATIENCE = 30.0
 class WordBackend:
     """Reads words: `easy` is .9 sure at once, others .6, .7 and .8 at the three exits.
 
-    A batch with `plug` stops until `unplug`; one with `poison` fails. It knows what it ran.
+    A batch with `plug` stops until `unplug`, one with `poison` fails, and readings of one with
+    `void` are none, which kills the engine. It knows what it ran.
     """
 
     def __init__(self, checkpoint: Checkpoint, slots: int, device: torch.device) -> None:
@@ -51,6 +52,8 @@ class WordBackend:
             self.batches.append(batch)
         if any(word("poison") in row for row in words):
             raise RuntimeError("a secret of the model")
+        if any(word("void") in row for row in words):
+            return cast("list[Reading]", [None] * len(words))
         confidences = [0.9 if word("easy") in row else 0.6 + batch.stage / 10 for row in words]
         return [Reading(1, sure, (1 - sure, sure)) for sure in confidences]
 

@@ -64,11 +64,12 @@ def parsed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_a_table_for_a_person(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = "\x1b[31mred\x07 and\nlines"
     assert run("classify", "--checkpoint", checkpoint, "--threshold", "1", "fine", "", odd) == 1
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     head, fine, empty, escaped = out.splitlines()
     assert head.split() == ["text", "label", "confidence", "exit", "layers", "run", "ms"]
     assert re.match(r"fine\s+(yes|no)\s+0\.\d{3}\s+2\s+●●● 3/3\s+\d+\.\d$", fine)
-    assert "is empty" in empty
+    assert empty.split() == ["error"]
+    assert "text 2: text: is empty" in err
     assert "\x1b" not in out
     assert "red" in escaped
     assert "lines" in escaped

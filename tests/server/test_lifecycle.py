@@ -10,10 +10,11 @@ import pytest
 from command import served
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from service import PATIENCE, SHIPPED, eventually, word_service
+from service import PATIENCE, SHIPPED, WordBackend, eventually, word_service
+from tiny import tiny_checkpoint
 from wire import reason, status_of, streamed, unary, wire
 
-from offramp.client import AsyncClient, UnavailableError
+from offramp.client import AsyncClient, OfframpError, UnavailableError
 from offramp.server.app import App
 from offramp.server.config import ServerConfig
 from offramp.v1 import classification_pb2 as pb
@@ -82,6 +83,20 @@ async def test_draining_answers_what_is_held_and_ends_streams_in_words(tmp_path:
         await stopping
         with pytest.raises(UnavailableError):
             await service.client.classify("fine")
+
+
+async def test_a_dead_engine_ends_the_server_at_once(tmp_path: Path) -> None:
+    app = App(
+        ServerConfig("127.0.0.1:0", (tiny_checkpoint(tmp_path / "words"),), drain_pause=3600.0),
+        make_backend=WordBackend,
+    )
+    async with AsyncClient(await app.start()) as client:
+        waiting = asyncio.ensure_future(client.classify("void", timeout=PATIENCE))
+        await app.failed()
+        with pytest.raises(AttributeError):
+            await app.stop()
+        with pytest.raises(OfframpError):
+            await waiting
 
 
 async def test_sigterm_drains_a_real_server() -> None:

@@ -68,8 +68,13 @@ def _show_table(answered: Iterator[tuple[Text, Outcome]]) -> int:
             rows.append((text if isinstance(text, str) else " | ".join(text), outcome, None))
     finally:
         if rows:  # those before an error, too
-            console().print(answers_table(rows))
-    return int(any(isinstance(outcome, OfframpError) for _, outcome, _ in rows))
+            screen = console()
+            screen.print(answers_table(rows, screen.width))
+    errors = [outcome for _, outcome, _ in rows if isinstance(outcome, OfframpError)]
+    for error in errors:
+        assert error.index is not None  # as all of classify_many have one
+        _complain(f"text {error.index + 1}: {error}")
+    return int(bool(errors))
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from offramp.client import Answer, OfframpError
 LABEL_STYLES = ("red", "green", "cyan", "magenta", "yellow", "blue")
 PIPED_WIDTH = 120
 TEXT_WIDTH = 60
+LEAST_TEXT_WIDTH = 16
+OTHER_COLUMNS = 46
+"""Characters that the columns beside the text take, with labels of up to ten."""
 
 
 def console() -> Console:
@@ -22,18 +25,24 @@ def console() -> Console:
     return Console(width=max(PIPED_WIDTH, shutil.get_terminal_size().columns))
 
 
-def answers_table(rows: Iterable[tuple[str, Answer | OfframpError, float | None]]) -> Table:
-    """A row a text; the milliseconds are as given, or the server's own where None is."""
+def answers_table(
+    rows: Iterable[tuple[str, Answer | OfframpError, float | None]], width: int
+) -> Table:
+    """A row a text, fit for so many characters.
+
+    The milliseconds are as given, or the server's own where None is.
+    """
+    room = max(LEAST_TEXT_WIDTH, min(TEXT_WIDTH, width - OTHER_COLUMNS))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("text", max_width=TEXT_WIDTH, no_wrap=True, overflow="ellipsis")
-    table.add_column("label")
-    table.add_column("confidence", justify="right")
-    table.add_column("exit", justify="right")
-    table.add_column("layers run")
-    table.add_column("ms", justify="right")
+    table.add_column("text", max_width=room, no_wrap=True, overflow="ellipsis")
+    table.add_column("label", no_wrap=True)
+    table.add_column("confidence", justify="right", no_wrap=True)
+    table.add_column("exit", justify="right", no_wrap=True)
+    table.add_column("layers run", no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
     for text, outcome, milliseconds in rows:
         if isinstance(outcome, OfframpError):
-            table.add_row(shown_text(text), RichText(str(outcome), style="bold red"))
+            table.add_row(shown_text(text), RichText("error", style="bold red"))
             continue
         style = LABEL_STYLES[outcome.label_index % len(LABEL_STYLES)]
         shown = outcome.timing.total * 1e3 if milliseconds is None else milliseconds

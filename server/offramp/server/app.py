@@ -107,12 +107,16 @@ class App:
         await asyncio.wait(self._engines, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
-        """Drain: tell the health service, wait for balancers, take nothing new, finish the rest."""
+        """Drain: tell the health service, wait for balancers, take nothing new, finish the rest.
+
+        Raises whatever killed an engine; there is no waiting then, for nothing would finish.
+        """
         config = self._config
+        alive = not any(engine.done() for engine in self._engines)
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(config.drain_pause)
+        await asyncio.sleep(config.drain_pause if alive else 0)
         self._draining.set()
-        await self._server.stop(config.drain_grace)
+        await self._server.stop(config.drain_grace if alive else 0)
         for model in self.models:
             model.engine.stop()
         if self._loop_lag is not None:
