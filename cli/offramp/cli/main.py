@@ -12,6 +12,7 @@ VERBS = {
     "calibrate": "fit temperatures and the trade-off table of a checkpoint",
     "evaluate": "measure a checkpoint on labelled text, threshold by threshold",
     "serve": "serve checkpoints over gRPC",
+    "simulate": "the scheduler in virtual time: latency against load, replicas for a target",
     "classify": "classify texts, through a server or in this process",
     "health": "ask whether a server serves, for probes",
 }

@@ -1,4 +1,4 @@
-"""When a request submitted now would reach its first exit."""
+"""When a request submitted now would begin its first stage."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ class Admission:
 
     The queue ahead and all that is between stages is priced as full batches on their way through
     every stage. The policy decides how much of this really comes first; the correction, the mean
-    of actual over predicted seconds to the first exit, learns it.
+    of actual over predicted seconds until the first stage begins, learns it.
     """
 
     def __init__(self, cost: CostModel, reach: Reach, lines: Sequence[Line], tokens: int) -> None:
@@ -27,6 +27,7 @@ class Admission:
         self._lines = lines
         self._tokens = tokens
         self._rates = [0.0] * len(lines)
+        self._admitted = 0.0
         self.busy_until = 0.0
         self.correction = 1.0
 
@@ -38,29 +39,29 @@ class Admission:
             rate += self._cost.predict(stage, None, self._tokens) / self._tokens
             self._rates[stage] = rate
 
+    def refresh(self) -> None:
+        """Add up the work between stages; call it when that changed."""
+        self._admitted = 0.0
+        for line, rate in zip(self._lines[1:], self._rates[1:], strict=True):
+            self._admitted += line.tokens * rate
+
     def rate(self, stage: int) -> float:
         """Seconds that a token costs from a stage to its exit."""
         return self._rates[stage]
 
     def delay(self, ahead_tokens: int, now: float) -> float:
         """Seconds until the step running now and this much queue are worked off."""
-        return max(self.busy_until - now, 0.0) + self.work(ahead_tokens)
+        work = self.work(ahead_tokens)
+        return work + self.busy_until - now if self.busy_until > now else work
 
     def work(self, ahead_tokens: int) -> float:
         """Seconds of work in this much queue and in all that is between stages."""
         if not self._rates[0]:
             self.price()
-        work = ahead_tokens * self._rates[0]
-        for line, rate in zip(self._lines[1:], self._rates[1:], strict=True):
-            work += line.tokens * rate
-        return self.correction * work
-
-    def first_exit(self, ahead_tokens: int, tokens: int, now: float) -> float:
-        """Seconds until the first exit of a request with this much queue ahead of it."""
-        return self.delay(ahead_tokens, now) + self._cost.predict(0, 1, tokens)
+        return self.correction * (ahead_tokens * self._rates[0] + self._admitted)
 
     def learn(self, predicted: float, actual: float) -> None:
-        """Compare the seconds to a first exit with what `first_exit` said of them."""
+        """Compare the seconds until a first stage with what `delay` said of them."""
         if predicted > 0:
             right = self.correction * min(max(actual / predicted, 0.5), 2.0)
             self.correction += MEMORY * (min(max(right, LEAST), MOST) - self.correction)

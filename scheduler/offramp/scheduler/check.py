@@ -29,7 +29,7 @@ class ExitCheck:
         self._cost = cost
         self._reach = reach
         self._admission = admission
-        self._skipped = 0
+        self._skipped = [0] * config.stages
 
     def worth_reading(self, stage: int, requests: Sequence[Request]) -> bool:
         """Whether to read the exit of this stage for these requests."""
@@ -49,5 +49,5 @@ class ExitCheck:
         leaving = tokens * (1 - self._reach.stay(stage))
         if leaving * self._admission.rate(stage + 1) >= self._cost.reading_seconds(stage):
             return True
-        self._skipped += 1
-        return self._skipped % LOOK == 0
+        self._skipped[stage] += 1
+        return self._skipped[stage] % LOOK == 0

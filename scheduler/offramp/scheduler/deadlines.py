@@ -1,7 +1,5 @@
 """The deadlines of all held requests that have one, soonest first."""
 
-from math import inf
-
 from offramp.scheduler.errors import (
     DeadlineExceededError,
     DeadlineUnreachableError,
@@ -18,14 +16,12 @@ class Deadlines:
         self._heap = RequestHeap()
 
     def add(self, request: Request) -> None:
-        """Remember the deadline of a request, if it has one."""
-        if request.terms.deadline < inf:
-            self._heap.push(request, request.terms.deadline)
+        """Remember the deadline of a request."""
+        self._heap.push(request, request.terms.deadline)
 
     def forget(self, request: Request) -> None:
         """Forget a request that was added."""
-        if request.terms.deadline < inf:
-            self._heap.remove(request)
+        self._heap.remove(request)
 
     def waiting_before(self, time: float) -> list[Request]:
         """Requests in lines whose deadline is before `time`, soonest first."""

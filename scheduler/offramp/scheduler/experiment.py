@@ -1,6 +1,6 @@
 """One simulated run of a rule, and the figures of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from offramp.scheduler.backend import Batch
@@ -25,6 +25,15 @@ class Machine:
     max_rows: int
     max_tokens: int
     slots: int = 0
+
+    def capacity(self, shares: Sequence[float], tokens: float = 1.0) -> float:
+        """Requests a second with every stage run in steps of the size that is cheapest a row."""
+        seconds = 0.0
+        most = max(1, min(self.max_rows, int(self.max_tokens / tokens)))
+        for stage in range(self.stages):
+            sizes = (self.cost(stage, rows, round(rows * tokens)) / rows for rows in _sizes(most))
+            seconds += sum(shares[stage:]) * min(sizes)
+        return 1 / seconds
 
     def __post_init__(self) -> None:
         for name in ("stages", "max_rows", "max_tokens"):
@@ -55,6 +64,11 @@ class Figures:
     steps: int
 
 
+def _sizes(most: int) -> list[int]:
+    """Powers of two up to `most`, and `most`."""
+    return sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
+
+
 def line_cost(fixed_cost: float, row_cost: float) -> Cost:
     """Steps of `fixed_cost` + rows * `row_cost` seconds at every stage."""
     return lambda _stage, rows, _tokens: fixed_cost + row_cost * rows
@@ -74,9 +88,9 @@ def run(rule: Rule, machine: Machine, workload: Workload) -> Figures:
         max_batch_tokens=machine.max_tokens,
     )
     cost = CostModel(machine.stages)
-    mean_tokens = sum(workload.tokens) / len(workload.tokens)
+    mean_tokens = sum(request.tokens for request in requests) / len(requests)
     for stage in range(machine.stages):
-        for size in sorted({1, max(1, rows // 2), rows}):
+        for size in _sizes(rows):
             tokens = max(1, round(size * mean_tokens))
             cost.observe(stage, size, tokens, machine.cost(stage, size, tokens))
     scheduler = Scheduler(config, rule.policy, cost)

@@ -9,13 +9,14 @@ class Line:
 
     def __init__(self) -> None:
         self._heap = RequestHeap()
+        self.waiting = 0
         self.tokens = 0
         self.interactive = 0
         self.interactive_tokens = 0
         self.arrived_sum = 0.0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return self.waiting
 
     @property
     def first(self) -> Request | None:
@@ -27,6 +28,7 @@ class Line:
         """Join the line; the lowest rank is first, equals keep their order of joining."""
         self._heap.push(request, request.rank)
         tokens = request.tokens
+        self.waiting += 1
         self.tokens += tokens
         self.arrived_sum += request.arrived
         if request.terms.priority is Priority.INTERACTIVE:
@@ -66,10 +68,11 @@ class Line:
 
     def _left(self, request: Request) -> None:
         tokens = request.tokens
+        self.waiting -= 1
         self.tokens -= tokens
         self.arrived_sum -= request.arrived
         if request.terms.priority is Priority.INTERACTIVE:
             self.interactive -= 1
             self.interactive_tokens -= tokens
-        if not self.tokens:
+        if not self.waiting:
             self.arrived_sum = 0.0

@@ -44,7 +44,7 @@ class Lines:
     def push(self, request: Request) -> None:
         """Join the line of the request's stage."""
         line = self.of[request.stage]
-        if not len(line):
+        if not line.waiting:
             self._ran[request.stage] = self._steps
         line.push(request)
 
@@ -66,7 +66,7 @@ class Lines:
         """What could run now, in order of stages."""
         ready: list[Ready] = []
         for stage, line in enumerate(self.of):
-            waiting = len(line)
+            waiting = line.waiting
             first = line.first
             rows = self._rows(stage, waiting, free_slots)
             if first is None or rows < 1:
@@ -122,7 +122,7 @@ class Lines:
         return ready.rows >= self._config.max_batch_rows or ready.rows < ready.waiting
 
     def _mean_tokens(self) -> float:
-        waiting = sum(len(line) for line in self.of)
+        waiting = sum(line.waiting for line in self.of)
         return sum(line.tokens for line in self.of) / waiting if waiting else 1.0
 
     def _most_rows(self) -> int:

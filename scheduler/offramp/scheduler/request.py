@@ -90,7 +90,7 @@ class Request:
 
     `payload` is the backend's (token ids, say), `context` belongs to whoever observes, and
     `deliver` is told once how the request left. Lines run the lowest `rank` first; `predicted` are
-    the seconds to the first exit foreseen when it was submitted; `read_at` is where `reading` was
+    the seconds to its first stage foreseen when it was submitted; `read_at` is where `reading` was
     read.
     """
 

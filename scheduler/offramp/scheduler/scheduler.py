@@ -26,6 +26,7 @@ cut only if it is full: a half-empty one is better cut when the first one is bac
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 from offramp.scheduler.admission import Admission
 from offramp.scheduler.backend import Batch
@@ -84,7 +85,7 @@ class Scheduler:
     @property
     def queued(self) -> int:
         """Requests waiting for a slot."""
-        return len(self._queue)
+        return self._queue.waiting
 
     @property
     def queued_tokens(self) -> int:
@@ -94,13 +95,17 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether no request is held at all."""
-        return not self._running and not self._retries and not any(map(len, self._lines.of))
+        return (
+            not self._running
+            and not self._retries
+            and not any(line.waiting for line in self._lines.of)
+        )
 
     @property
     def has_room(self) -> bool:
         """Whether the queue takes another request."""
         config, queue = self.config, self._queue
-        return len(queue) < config.max_queue_requests and queue.tokens < config.max_queue_tokens
+        return queue.waiting < config.max_queue_requests and queue.tokens < config.max_queue_tokens
 
     def predicted_delay(self) -> float:
         """Seconds of work in the queue and between stages."""
@@ -118,14 +123,16 @@ class Scheduler:
         config, terms = self.config, request.terms
         bulk = terms.priority is Priority.BULK
         ahead = self._queue.tokens if bulk else self._queue.interactive_tokens
-        request.predicted = self.admission.first_exit(ahead, request.tokens, now)
-        if request.predicted + config.deadline_margin > terms.deadline - now:
-            raise DeadlineUnreachableError(request.predicted, terms.deadline - now)
+        request.predicted = self.admission.delay(ahead, now)
+        if terms.deadline < inf:
+            predicted = request.predicted + self.cost.predict(0, 1, request.tokens)
+            if predicted + config.deadline_margin > terms.deadline - now:
+                raise DeadlineUnreachableError(predicted, terms.deadline - now)
+            self._deadlines.add(request)
         patience = config.interactive_patience + (config.bulk_patience if bulk else 0.0)
         request.rank = min(request.arrived + patience, terms.deadline)
         request.submitted = now
         request.state = State.QUEUED
-        self._deadlines.add(request)
         self._lines.push(request)
 
     def cancel(self, request: Request) -> None:
@@ -135,6 +142,7 @@ class Scheduler:
         elif request.state in (State.QUEUED, State.WAITING):
             self._lines.of[request.stage].remove(request)
             self._release(request)
+            self.admission.refresh()
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Departure]]:
         """The next batch to run, or None if nothing is ready, and who leaves before it."""
@@ -149,6 +157,7 @@ class Scheduler:
             else:
                 chosen = self._choose(starts)
                 if chosen is None:
+                    self.admission.refresh()
                     return None, departures
                 stage, taken = chosen, self._lines.take(chosen, self.slots.free)
             tokens = sum(request.tokens for request in taken)
@@ -191,7 +200,8 @@ class Scheduler:
             self.reach.observe(stage, len(departures) + stayed, stayed)
         if stage == 0:
             first = requests[0]
-            self.admission.learn(first.predicted, now - first.submitted)
+            self.admission.learn(first.predicted, now - seconds - first.submitted)
+        self.admission.refresh()
         return departures
 
     def fail(self, batch: Batch, cause: BaseException) -> list[Departure]:
@@ -223,7 +233,7 @@ class Scheduler:
         if urgent.stage == 0 and not self.slots.free:
             return stage
         line = self._lines.of[stage]
-        rows = min(len(line), self.config.max_batch_rows)
+        rows = min(line.waiting, self.config.max_batch_rows)
         tokens = min(line.tokens, self.config.max_batch_tokens)
         own = now + self.cost.predict(urgent.stage, 1, urgent.tokens) + self.config.deadline_margin
         after = own + self.cost.predict(stage, rows, tokens)
@@ -239,6 +249,7 @@ class Scheduler:
             self.admission.price()
         self._steps += 1
         self._lines.stepped()
+        self.admission.refresh()
         tokens = sum(request.tokens for request in fit)
         predicted = self.cost.predict(stage, len(fit), tokens)
         self.admission.busy_until = starts + predicted
@@ -286,5 +297,6 @@ class Scheduler:
     def _release(self, request: Request) -> None:
         if request.slot >= 0:
             self.slots.release(request.slot)
-        self._deadlines.forget(request)
+        if request.terms.deadline < inf:
+            self._deadlines.forget(request)
         request.state = State.DONE

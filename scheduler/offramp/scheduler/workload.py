@@ -28,8 +28,9 @@ BURST_REQUESTS = 50
 class Workload:
     """Requests to simulate; times in seconds, `rate` in requests a second.
 
-    `shares` leave at each exit. `deadline` counts from arrival. `bulk` is the share of bulk
-    requests, `tokens` the lengths to draw from. Raises ValueError of what cannot be meant.
+    `shares` leave at each exit, and all are one token long; or each is as one of the `samples`,
+    pairs of exit and tokens. `deadline` counts from arrival, `bulk` is the share of bulk requests.
+    Raises ValueError of what cannot be meant.
     """
 
     rate: float
@@ -41,7 +42,7 @@ class Workload:
     deadline: float = inf
     deadline_action: DeadlineAction = DeadlineAction.BEST_ANSWER
     bulk: float = 0.0
-    tokens: Sequence[int] = (1,)
+    samples: Sequence[tuple[int, int]] = ()
     exits: bool = True
 
     def __post_init__(self) -> None:
@@ -58,11 +59,13 @@ class Workload:
         """The requests in order of arrival; the same for the same seed."""
         chance = random.Random(self.seed)
         exits = range(len(self.shares))
-        where = chance.choices(exits, self.shares, k=self.requests)
-        lengths = chance.choices(self.tokens, k=self.requests)
+        if self.samples:
+            drawn = chance.choices(self.samples, k=self.requests)
+        else:
+            drawn = [(one, 1) for one in chance.choices(exits, self.shares, k=self.requests)]
         threshold = THRESHOLD if self.exits else inf
         requests: list[Request] = []
-        for arrived, exit_index, tokens in zip(self._times(chance), where, lengths, strict=False):
+        for arrived, (exit_index, tokens) in zip(self._times(chance), drawn, strict=False):
             bulk = self.bulk > 0 and chance.random() < self.bulk
             terms = Terms(
                 threshold,

@@ -14,6 +14,7 @@ PLACES = {
     State.QUEUED: "queued",
     State.WAITING: "between_stages",
     State.RUNNING: "in_a_step",
+    State.RETRYING: "in_a_step",
 }
 
 

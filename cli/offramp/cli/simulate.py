@@ -1,0 +1,247 @@
+"""`offramp simulate`: the serving scheduler in virtual time, for a cost and a load.
+
+Time has the unit of the costs: give seconds and read seconds. With --checkpoint the costs, exits
+and lengths are measured here on the texts of --data. A load is a share of the most that full,
+refilled batches can carry; --rate says requests a second instead.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from offramp.scheduler.experiment import Figures, Machine, line_cost, run
+from offramp.scheduler.request import DeadlineAction
+from offramp.scheduler.rules import Rule, rules
+from offramp.scheduler.workload import Workload
+
+SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
+PLOT_LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+SHOWN = ("p50", "mean", "p99", "max", "fill", "throughput")
+MOST_REPLICAS = 4096
+
+Row = dict[str, Any]
+"""A policy at a load and its figures, by name."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Simulate and report; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        machine, workload, named = _setting(args)
+        rates = _rates(args, machine, workload)
+        chosen = _chosen(args.policy, named)
+        if args.p99 is not None:
+            return _replicas(args, machine, replace(workload, rate=rates[0][1]), chosen[0][1])
+        loads = _rates(args, machine, workload, PLOT_LOADS) if args.plot else rates
+        rows: list[Row] = [
+            {"policy": name, "load": load, "rate": rate, **asdict(figures)}
+            for name, rule in chosen
+            for load, rate in loads
+            for figures in [run(rule, machine, replace(workload, rate=rate, exits=rule.exits))]
+        ]
+    except (ValueError, OSError) as error:
+        print(f"offramp simulate: {error}", file=sys.stderr)
+        return 1
+    if args.plot:
+        _plot(rows, args.plot)
+    if args.json:
+        print(json.dumps(rows[0] if len(rows) == 1 else {"runs": rows}, indent=1))
+    else:
+        Console(width=max(100, Console().width)).print(_table(rows))
+    return 0
+
+
+def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rule]]:
+    """The machine, the workload but for its rate, and the rules by name."""
+    shares = _numbers(args.exit_shares)
+    samples: tuple[tuple[int, int], ...] = ()
+    if args.checkpoint:
+        if not args.data:
+            raise ValueError("--checkpoint needs texts to measure with; name them with --data")
+        from offramp.cli.measured import measure  # noqa: PLC0415 - torch, only where it is needed
+
+        measured = measure(args.checkpoint, args.data, args.threshold, args.max_rows)
+        shares, samples, model = measured.shares, measured.samples, measured.cost
+        tokens = args.max_tokens or 512
+        machine = Machine(model.predict, measured.stages, args.max_rows, tokens, args.slots)
+        fixed = model.predict(0, 1, round(measured.mean_tokens))
+        row = model.predict(0, 8, round(8 * measured.mean_tokens)) / 8
+    else:
+        fixed, row = args.fixed_cost, args.row_cost
+        if not (fixed >= 0 and row > 0):
+            raise ValueError("--fixed-cost must be at least 0 and --row-cost above 0")
+        tokens = args.max_tokens or args.max_rows
+        machine = Machine(line_cost(fixed, row), len(shares), args.max_rows, tokens, args.slots)
+    trace = _trace(args.trace) if args.trace else ()
+    workload = Workload(
+        rate=1.0,
+        shares=shares,
+        requests=min(args.requests, len(trace) or args.requests),
+        seed=args.seed,
+        arrivals=args.arrivals,
+        trace=trace,
+        deadline=args.deadline,
+        deadline_action=DeadlineAction.FAIL if args.fail else DeadlineAction.BEST_ANSWER,
+        bulk=args.bulk,
+        samples=samples,
+    )
+    return machine, workload, rules(fixed, row, args.max_rows, machine.stages)
+
+
+def _rates(
+    args: argparse.Namespace,
+    machine: Machine,
+    workload: Workload,
+    loads: Sequence[float] | None = None,
+) -> list[tuple[float, float]]:
+    """Pairs of load and rate to simulate."""
+    tokens = [length for _, length in workload.samples] or [1]
+    capacity = machine.capacity(workload.shares, sum(tokens) / len(tokens))
+    if workload.trace and not loads:
+        times = workload.trace
+        rate = (len(times) - 1) / (times[-1] - times[0])
+        return [(rate / capacity, rate)]
+    if args.rate is not None and not loads:
+        return [(args.rate / capacity, args.rate)]
+    return [(load, load * capacity) for load in loads or args.load]
+
+
+def _chosen(names: Sequence[str], named: dict[str, Rule]) -> list[tuple[str, Rule]]:
+    if "all" in names:
+        return list(named.items())
+    for name in names:
+        if name not in named:
+            raise ValueError(f"no policy {name!r}; there are {', '.join(named)} and all")
+    return [(name, named[name]) for name in names]
+
+
+def _replicas(args: argparse.Namespace, machine: Machine, workload: Workload, rule: Rule) -> int:
+    """Fewest replicas, each with its share of the rate, whose p99 is within the target."""
+
+    def figures_of(replicas: int) -> Figures:
+        share = replace(workload, rate=workload.rate / replicas, trace=workload.trace[::replicas])
+        return run(rule, machine, share)
+
+    def enough(replicas: int) -> bool:
+        figures = figures_of(replicas)
+        return figures.p99 <= args.p99 and not figures.refused
+
+    high = next((count for count in _doubling() if enough(count)), None)
+    if high is None:
+        print(
+            f"offramp simulate: no p99 of {args.p99:g} even with {MOST_REPLICAS} replicas;"
+            " one request alone takes longer",
+            file=sys.stderr,
+        )
+        return 1
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    report = {"replicas": high, "rate": workload.rate, "target_p99": args.p99}
+    report |= asdict(figures_of(high))
+    if args.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print(
+            f"{high} replica{'s' if high > 1 else ''} for {workload.rate:g} requests a second:"
+            f" p99 {report['p99']:.4g} within {args.p99:g}, p50 {report['p50']:.4g}"
+        )
+    return 0
+
+
+def _doubling() -> Iterator[int]:
+    count = 1
+    while count <= MOST_REPLICAS:
+        yield count
+        count *= 2
+
+
+def _numbers(words: Sequence[str]) -> list[float]:
+    return [float(word) for word in " ".join(words).replace(",", " ").split()]
+
+
+def _trace(path: Path) -> tuple[float, ...]:
+    """Arrival times, one a line, from whatever zero."""
+    times = sorted(float(line) for line in path.read_text(encoding="utf-8").split())
+    if len(times) < 2 or times[-1] == times[0]:
+        raise ValueError(f"{path} must hold at least two different arrival times, one a line")
+    return tuple(time - times[0] for time in times)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(title="latency in the unit of the costs, throughput per unit")
+    for column in ("policy", "load", *SHOWN, "late", "refused"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for row in rows:
+        shown = [f"{row[name]:.4g}" for name in SHOWN]
+        counts = [str(row["late"]), str(row["refused"])]
+        table.add_row(str(row["policy"]), f"{row['load']:.3g}", *shown, *counts)
+    return table
+
+
+def _plot(rows: Sequence[Row], path: Path) -> None:
+    """Mean and p99 latency against load, a line a policy."""
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - an extra, only for this
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ValueError("--plot needs matplotlib: pip install 'offramp[bench]'") from error
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axis, name in zip(axes, ("mean", "p99"), strict=True):
+        for policy in dict.fromkeys(row["policy"] for row in rows):
+            points = [(row["load"], row[name]) for row in rows if row["policy"] == policy]
+            axis.plot(*zip(*points, strict=True), marker=".", label=policy)
+        axis.set(xlabel="load", ylabel=f"{name} latency", yscale="log")
+        axis.grid(visible=True, alpha=0.3)
+    axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="offramp simulate",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--fixed-cost", type=float, default=64.0, metavar="A", help="cost of a step, however small")
+    add("--row-cost", type=float, default=1.0, metavar="C", help="cost of each row of a step")
+    add("--max-rows", type=int, default=32, metavar="B", help="rows of a batch at most")
+    add("--max-tokens", type=int, default=0, help="tokens of a batch at most; 0: 512, or the rows")
+    add("--slots", type=int, default=0, help="requests between stages at most; 0 for no bound")
+    add(
+        "--exit-shares",
+        nargs="+",
+        default=[" ".join(map(str, SHARES))],
+        metavar="S",
+        help="share of requests that leaves at each exit",
+    )
+    add("--load", type=float, nargs="+", default=[0.8], metavar="X", help="shares of capacity")
+    add("--rate", type=float, help="requests a second, instead of --load")
+    add("--policy", nargs="+", default=["adaptive"], metavar="NAME", help="policies, or all")
+    add("--requests", type=int, default=20_000, metavar="N")
+    add("--seed", type=int, default=1, metavar="K")
+    add("--arrivals", choices=("poisson", "bursty"), default="poisson", help="bursty: ten to one")
+    add("--trace", type=Path, help="recorded arrival times, one a line")
+    add("--deadline", type=float, default=inf, help="time from arrival to deadline")
+    add("--fail", action="store_true", help="fail at the deadline instead of the best answer")
+    add("--bulk", type=float, default=0.0, help="share of bulk requests")
+    add("--checkpoint", type=Path, help="measure costs, exits and lengths from it, on this machine")
+    add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
+    add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
+    add("--p99", type=float, help="answer how many replicas keep the p99 within this")
+    add("--plot", type=Path, help="write latency against load as an image here")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser

@@ -1,0 +1,287 @@
+"""What the scheduler promises, each shown where it would break."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import fakes
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.engine import Engine
+from offramp.scheduler.errors import DeadlineUnreachableError, StepFailedError
+from offramp.scheduler.lines import LONGEST_TURN
+from offramp.scheduler.policy import Adaptive, Policy, Ready
+from offramp.scheduler.relief import Relief
+from offramp.scheduler.request import (
+    Answer,
+    Departure,
+    ExitReason,
+    Priority,
+    Reading,
+    Request,
+    Terms,
+)
+from offramp.scheduler.rules import rules
+from offramp.scheduler.scheduler import Scheduler
+from offramp.scheduler.simulation import simulate
+
+CONFIDENCE = st.floats(0, 1)
+TERMS = Terms(threshold=0.8, min_exit=0, max_exit=99)
+
+
+def exits(trace_of: Sequence[Departure]) -> dict[Request, tuple[int, int]]:
+    return {
+        d.request: (d.outcome.exit, d.outcome.reading.label)
+        for d in trace_of
+        if isinstance(d.outcome, Answer)
+    }
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    of=st.lists(st.tuples(CONFIDENCE, CONFIDENCE, CONFIDENCE), min_size=2, max_size=12),
+    gaps=st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=12, max_size=12),
+    rows=st.integers(1, 5),
+    policy=st.sampled_from([rule.policy for rule in rules(2.0, 1.0, 4, 3).values()]),
+)
+def test_label_and_exit_are_those_of_a_request_alone(
+    of: list[tuple[float, float, float]], gaps: list[float], rows: int, policy: Policy
+) -> None:
+    alone: list[tuple[int, int]] = []
+    for confidences in of:
+        one = fakes.request(confidences=confidences)
+        trace = simulate(fakes.scheduler(), [one], fakes.read, lambda _: 1.0)
+        alone.append(exits(trace.departures)[one])
+    now = 0.0
+    together: list[Request] = []
+    for confidences, gap in zip(of, gaps, strict=False):
+        now += gap
+        together.append(fakes.request(now, confidences=confidences))
+    core = fakes.scheduler(policy=policy, max_batch_rows=rows, slots=6)
+    trace = simulate(core, together, fakes.read, lambda batch: 2.0 + len(batch.requests))
+    left = exits(trace.departures)
+    assert [left[one] for one in together] == alone
+
+
+class Spiteful:
+    """Always prefers the first stage, and among the rest never the last."""
+
+    def choose(self, ready: Sequence[Ready], most_rows: int) -> int:
+        del most_rows
+        return ready[0].stage
+
+
+def test_no_line_waits_longer_than_its_turn_whatever_the_policy() -> None:
+    core = fakes.scheduler(policy=Spiteful(), max_batch_rows=1, slots=400)
+    first = fakes.request(confidences=(0.1, 0.1, 0.1))
+    flood = [fakes.request(0.5 * at, confidences=(0.9, 0.9, 0.9)) for at in range(1, 600)]
+    trace = simulate(core, [first, *flood], fakes.read, lambda _: 1.0)
+    order = [departure.request for departure in trace.departures]
+    assert order.index(first) <= 2 * (LONGEST_TURN + 3)
+    assert len(order) == 600
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_neither_class_starves_the_other(priority: Priority) -> None:
+    """The bound of `Lines`: a request leaves within 2 L (M / B + 1) T steps, T = 64 + L."""
+    stages, rows = 3, 4
+    other = Priority.BULK if priority is Priority.INTERACTIVE else Priority.INTERACTIVE
+    core = fakes.scheduler(stages, max_batch_rows=rows, slots=32)
+    flood = [fakes.request(0.01 * at, confidences=(0.1,) * 3, priority=other) for at in range(600)]
+    one = fakes.request(3.001, confidences=(0.1,) * 3, priority=priority)
+    requests = sorted([*flood, one], key=lambda request: request.arrived)
+    trace = simulate(core, requests, fakes.read, lambda _: 0.05)
+    patience = core.config.interactive_patience + core.config.bulk_patience
+    ahead = sum(request.arrived <= one.arrived + patience for request in flood)
+    (left,) = [d.outcome for d in trace.departures if d.request is one]
+    assert isinstance(left, Answer)
+    bound = 2 * stages * (ahead / rows + 1) * (LONGEST_TURN + stages)
+    assert left.total / 0.05 <= bound
+    if priority is Priority.INTERACTIVE:
+        # Far sooner than that: it goes before all bulk that came in the half second before it.
+        assert left.total < max(o.total for d in trace.departures for o in [d.outcome]) / 2  # type: ignore[union-attr]
+
+
+def test_a_poisonous_input_fails_alone() -> None:
+    core = fakes.scheduler(max_batch_rows=8)
+    poison = fakes.request(confidences=(0.1, -1.0, 0.1))
+    others = [fakes.request(confidences=(0.1, 0.2, 0.9)) for _ in range(7)]
+    for one in (*others[:3], poison, *others[3:]):
+        core.submit(one, 0.0)
+    backend = fakes.FakeBackend()
+    departures: list[Departure] = []
+    now, steps = 0.0, 0
+    while not core.idle:
+        batch, left = core.next_batch(now)
+        departures += left
+        assert batch is not None
+        now += 1.0
+        steps += 1
+        try:
+            readings = backend.run(batch)
+        except RuntimeError as error:
+            departures += core.fail(batch, error)
+        else:
+            departures += core.complete(batch, readings, now)
+    failed = [d.request for d in departures if isinstance(d.outcome, StepFailedError)]
+    assert failed == [poison]
+    assert len(departures) == 8
+    assert steps <= 3 + 2 * 8
+    assert core.slots.held == 0
+
+
+def test_an_impossible_deadline_is_refused_with_the_predicted_delay() -> None:
+    core = fakes.scheduler(max_batch_rows=2, max_batch_tokens=16)
+    for stage in range(3):
+        for rows in (1, 2):
+            core.cost.observe(stage, rows, 8 * rows, 1.0)
+    for _ in range(10):
+        core.submit(fakes.request(), 0.0)
+    with pytest.raises(DeadlineUnreachableError) as refused:
+        core.submit(fakes.request(deadline=1.5), 0.0)
+    assert 1.5 < refused.value.predicted < 30
+    core.submit(fakes.request(deadline=60.0), 0.0)
+
+
+def test_a_deadline_goes_before_those_who_can_wait() -> None:
+    core = fakes.scheduler(max_batch_rows=1)
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 0.01)
+    patient = fakes.request(0.0, confidences=(0.9, 0.9, 0.9))
+    hurried = fakes.request(0.0, confidences=(0.9, 0.9, 0.9), deadline=0.05)
+    core.submit(patient, 0.0)
+    core.submit(hurried, 0.0)
+    batch, _ = core.next_batch(0.0)
+    assert batch is not None
+    assert batch.requests == (hurried,)
+
+
+def test_the_expired_and_the_cancelled_cost_no_step() -> None:
+    core = fakes.scheduler(max_batch_rows=1)
+    expired, cancelled = fakes.request(deadline=1.0), fakes.request()
+    core.submit(expired, 0.0)
+    core.submit(cancelled, 0.0)
+    core.cancel(cancelled)
+    batch, departures = core.next_batch(2.0)
+    assert batch is None
+    assert [d.request for d in departures] == [expired]
+
+
+def test_relief_lowers_to_the_floor_returns_and_marks() -> None:
+    table = [(1.0, 0.0), (0.9, 0.001), (0.7, 0.004), (0.5, 0.02)]
+    relief = Relief(table, accuracy_floor=0.005, high=1.0, low=0.1, hold=2.0)
+    seen: list[float] = []
+    for second in range(12):
+        relief.observe(5.0, float(second))
+        seen.append(relief.threshold(TERMS))
+    assert min(seen) == 0.7
+    assert seen[0] == 0.8
+    for second in range(12, 24):
+        relief.observe(0.0, float(second))
+    assert relief.level == 0
+    assert relief.threshold(TERMS) == 0.8
+    assert not Relief(table).active
+
+
+def test_an_answer_by_relief_is_marked() -> None:
+    relief = Relief([(0.6, 0.01)], accuracy_floor=0.01, high=0.5, low=0.1, hold=0.0)
+    core: Scheduler = fakes.scheduler(relief=relief)
+    relief.observe(1.0, 0.0)
+    relief.observe(1.0, 1.0)
+    one = fakes.request(confidences=(0.65, 0.9, 0.9))
+    core.submit(one, 1.0)
+    batch, _ = core.next_batch(1.0)
+    assert batch is not None
+    (left,) = core.complete(batch, [fakes.read(one, 0)], 2.0)
+    assert isinstance(left.outcome, Answer)
+    assert (left.outcome.reason, left.outcome.threshold) == (ExitReason.OVERLOAD, 0.6)
+
+
+def test_an_exit_where_nobody_may_leave_is_not_read() -> None:
+    core = fakes.scheduler()
+    one = fakes.request(confidences=(0.9, 0.9, 0.9), min_exit=1)
+    core.submit(one, 0.0)
+    batch, _ = core.next_batch(0.0)
+    assert batch is not None
+    assert not batch.reads
+    assert core.complete(batch, [], 1.0) == []
+    batch, _ = core.next_batch(1.0)
+    assert batch is not None
+    assert batch.reads
+    (left,) = core.complete(batch, [fakes.read(one, 1)], 2.0)
+    assert isinstance(left.outcome, Answer)
+    assert left.outcome.exit == 1
+
+
+def test_a_reading_that_costs_more_than_it_saves_is_skipped_now_and_then_tried() -> None:
+    core = fakes.scheduler(exact_exits=False, max_batch_rows=4, slots=64)
+    for stage in range(3):
+        for rows in (1, 4):
+            core.cost.observe(stage, rows, 8 * rows, 0.01)
+        core.cost.observe_reading(stage, 1.0)
+    requests = [fakes.request(0.1 * at, confidences=(0.9, 0.9, 0.9)) for at in range(200)]
+    trace = simulate(core, requests, fakes.read, lambda _: 0.01)
+    first = [batch.reads for batch in trace.batches if batch.stage == 0]
+    assert 0 < sum(first) < len(first) / 4
+    assert len(trace.departures) == 200
+
+
+class InOrder(fakes.FakeBackend):
+    """Notes how many batches are handed over before the first one is done."""
+
+
+async def test_two_steps_in_flight_answer_alike() -> None:
+    answers: list[list[tuple[int, float]]] = []
+    for steps in (1, 2):
+        with ThreadPoolExecutor(1) as executor:
+            core = fakes.scheduler(max_batch_rows=4, slots=64)
+            engine = Engine(core, InOrder(), executor, steps_in_flight=steps)
+            futures = [
+                engine.submit((0.1 * (at % 10), 0.2 * (at % 5), 0.5), 8, TERMS, 0.0)
+                for at in range(100)
+            ]
+            engine.stop()
+            await engine.run()
+        outcomes = [future.result() for future in futures]
+        answers.append([(one.exit, one.reading.confidence) for one in outcomes])
+        assert core.slots.held == 0
+    assert answers[0] == answers[1]
+
+
+def test_only_a_full_batch_is_cut_while_another_runs() -> None:
+    core = fakes.scheduler(max_batch_rows=2)
+    for _ in range(3):
+        core.submit(fakes.request(), 0.0)
+    first, _ = core.next_batch(0.0)
+    second, _ = core.next_batch(0.0)
+    assert first is not None
+    assert second is None
+    core.submit(fakes.request(), 0.0)
+    second, _ = core.next_batch(0.0)
+    assert second is not None
+    assert len(second.requests) == 2
+    core.complete(first, [fakes.read(one, 0) for one in first.requests], 1.0)
+    core.complete(second, [fakes.read(one, 0) for one in second.requests], 2.0)
+    assert core.cost.predict(0, 2, 16) == pytest.approx(1.0)
+
+
+def test_the_policy_follows_the_backlog() -> None:
+    def ready(stage: int, rows: int, remaining: float, waiting: int) -> Ready:
+        return Ready(stage, rows, 64.0 + rows, 1.0, remaining, waiting, waiting, 1.0, 1.0)
+
+    short = [ready(0, 20, 3.0, 20), ready(5, 12, 1.0, 12)]
+    long = [ready(0, 128, 3.0, 900), ready(5, 40, 1.0, 40)]
+    assert Adaptive().choose(short, 128) == 5
+    assert Adaptive().choose(long, 128) == 0
+
+
+def test_reading_counts_are_checked() -> None:
+    core = fakes.scheduler()
+    one = fakes.request()
+    core.submit(one, 0.0)
+    batch, _ = core.next_batch(0.0)
+    assert isinstance(batch, Batch)
+    (left,) = core.complete(batch, [Reading(0, 0.1, (0.1,))] * 2, 1.0)
+    assert isinstance(left.outcome, StepFailedError)

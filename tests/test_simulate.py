@@ -1,0 +1,81 @@
+"""`offramp simulate`: the flags, the figures, errors that say what to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from offramp.cli.main import main
+
+BASE = [
+    "simulate",
+    "--fixed-cost",
+    "8",
+    "--row-cost",
+    "1",
+    "--max-rows",
+    "16",
+    "--requests",
+    "400",
+    "--seed",
+    "3",
+]
+SHARES = ["--exit-shares", ".5", ".25", ".25"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *extra: str) -> dict[str, float]:
+    assert main([*BASE, *SHARES, *extra, "--json"]) == 0
+    figures: dict[str, float] = json.loads(capsys.readouterr().out)
+    return figures
+
+
+def test_the_figures_of_a_run_are_printed_and_repeat(capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(capsys, "--load", ".8", "--policy", "adaptive")
+    assert {"p50", "mean", "p99", "max", "fill", "throughput"} <= first.keys()
+    assert first["p50"] <= first["p99"] <= first["max"]
+    assert first["answered"] == 400
+    assert run(capsys, "--load", ".8", "--policy", "adaptive") == first
+    assert run(capsys, "--load", ".8", "--policy", "no-exits")["mean"] > first["mean"]
+
+
+def test_every_policy_and_a_bursty_process(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*BASE, *SHARES, "--policy", "all", "--load", ".3", "--arrivals", "bursty"]
+    assert main([*arguments, "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert len(runs) == 11
+    assert all(one["answered"] == 400 for one in runs)
+    assert main(arguments) == 0
+    assert "adaptive" in capsys.readouterr().out
+
+
+def test_deadlines_replicas_and_a_trace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    hurried = run(capsys, "--load", "1.5", "--deadline", "60")
+    assert hurried["late"] + hurried["refused"] > 0
+    assert hurried["max"] < 90
+    few = run(capsys, "--rate", "2", "--p99", "400")["replicas"]
+    assert run(capsys, "--rate", "2", "--p99", "100")["replicas"] >= few >= 1
+    trace = tmp_path / "trace.txt"
+    trace.write_text("\n".join(str(1000 + 3 * at) for at in range(50)), encoding="utf-8")
+    assert run(capsys, "--trace", str(trace))["answered"] == 50
+
+
+def test_the_plot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    image = tmp_path / "latency.png"
+    run(capsys, "--plot", str(image))
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--policy", "nonsense"], "no policy 'nonsense'"),
+        (["--exit-shares", ".5", ".2"], "sum to 1"),
+        (["--row-cost", "0"], "--row-cost above 0"),
+        (["--rate", "1", "--p99", "0.001"], "takes longer"),
+    ],
+)
+def test_what_cannot_be_meant(
+    extra: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*BASE, *extra]) == 1
+    assert says in capsys.readouterr().err
