@@ -7,19 +7,8 @@ import pytest
 
 from offramp.cli.main import main
 
-BASE = [
-    "simulate",
-    "--fixed-cost",
-    "8",
-    "--row-cost",
-    "1",
-    "--max-rows",
-    "16",
-    "--requests",
-    "400",
-    "--seed",
-    "3",
-]
+LIMITS = ["--fixed-cost", "8", "--row-cost", "1", "--max-rows", "16"]
+BASE = ["simulate", *LIMITS, "--requests", "400", "--seed", "3"]
 SHARES = ["--exit-shares", ".5", ".25", ".25"]
 
 
