@@ -28,7 +28,7 @@ from offramp.scheduler.backend import Batch
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
-from offramp.scheduler.experiment import Figures, Machine, figures
+from offramp.scheduler.experiment import Machine, figures
 from offramp.scheduler.policy import Adaptive
 from offramp.scheduler.request import Answer, Departure, Request, Terms
 from offramp.scheduler.scheduler import Scheduler
@@ -88,7 +88,7 @@ class Bench:
         futures: list[asyncio.Future[Answer]] = []
         for at, due in enumerate(times):
             text = self.texts[at % len(self.texts)]
-            while (wait := began + due - time.monotonic()) > 0:
+            if (wait := began + due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             futures.append(engine.submit(text, len(text), terms, began + due))
         answers = list(await asyncio.gather(*futures))

@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     option("--max-batch-rows", int, "N", "requests in one step at most")
     option("--max-batch-tokens", int, "N", "tokens in one step at most")
     option("--max-queue-requests", int, "N", "requests that may wait; more are refused")
+    option("--overload-accuracy-drop", float, "X", "under overload, lose up to this much accuracy")
+    option("--steps-in-flight", int, "N", "1, or 2 to cut the next full batch while one runs")
     option("--max-inputs", int, "N", "texts in one unary call at most")
     option("--max-message-bytes", int, "N", "bytes of one message at most")
     option("--stream-window", int, "N", "unanswered texts of one stream at most")

@@ -20,6 +20,7 @@ from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.policy import Adaptive
+from offramp.scheduler.relief import Relief
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.auth import TokenInterceptor
 from offramp.server.backend import TorchBackend
@@ -151,9 +152,13 @@ class App:
         cost = CostModel(shape.exits)
         backend = self._make_backend(checkpoint, limits.slots, self._device_kind)
         self._device.submit(warm_up, backend, shape, settings, cost).result()
-        scheduler = Scheduler(settings, Adaptive(), cost)
+        table = [(row.threshold, row.accuracy_drop) for row in checkpoint.calibration.table]
+        relief = Relief(table, limits.overload_accuracy_drop)
+        scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.positions)
-        engine = Engine(scheduler, backend, self._device, watch)
+        engine = Engine(
+            scheduler, backend, self._device, watch, steps_in_flight=limits.steps_in_flight
+        )
         seconds = round(time.monotonic() - started, 3)
         log_event(Event.LOAD, "loaded a model", model=checkpoint.name, seconds=seconds)
         return ServedModel(checkpoint, engine, self._tokenizers, watch)

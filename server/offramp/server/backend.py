@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from offramp.model.calibration import read
 from offramp.model.checkpoint import Checkpoint
@@ -51,11 +52,17 @@ class TorchBackend:
             hidden, pooled = self._store.get(slots)
         self.positions = self._runner.positions(layout.tokens)
         output = self._runner.run_stage(batch.stage, hidden, pooled, layout)
+        readings = self._read(output.logits, batch.stage, order) if batch.reads else []
+        # Kept last: a step that fails leaves the slots as they were, to be run again.
         if batch.stage < self._last:
             self._store.put(slots, layout.lengths, output.hidden, output.pooled)
         else:
             self._store.drop(slots)
-        readings = read(output.logits, self._temperatures[batch.stage])
+        return readings
+
+    def _read(self, logits: Tensor, stage: int, order: Sequence[int]) -> list[Reading]:
+        """Readings of the rows of `logits`, the row of each at its place in the batch."""
+        readings = read(logits, self._temperatures[stage])
         columns = (readings.labels, readings.confidences, readings.probabilities)
         labels, confidences, probabilities = (column.tolist() for column in columns)
         result: dict[int, Reading] = {}

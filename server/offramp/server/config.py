@@ -9,12 +9,27 @@ from offramp.model.runner import Precision
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one served model; see SchedulerConfig for what each means."""
+    """Bounds of one served model; see SchedulerConfig for what each means.
+
+    Under sustained overload thresholds are lowered along the checkpoint's trade-off table, by at
+    most `overload_accuracy_drop` of accuracy; 0 never lowers them. With two `steps_in_flight` the
+    next full batch is cut while one runs.
+    """
 
     slots: int = 64
     max_batch_rows: int = 32
     max_batch_tokens: int = 512
     max_queue_requests: int = 2048
+    overload_accuracy_drop: float = 0.0
+    steps_in_flight: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overload_accuracy_drop <= 1:
+            raise ValueError(
+                f"overload_accuracy_drop must be 0 to 1, not {self.overload_accuracy_drop}"
+            )
+        if self.steps_in_flight not in (1, 2):
+            raise ValueError(f"steps_in_flight must be 1 or 2, not {self.steps_in_flight}")
 
 
 @dataclass(frozen=True, slots=True)

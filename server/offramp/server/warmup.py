@@ -42,6 +42,22 @@ def warm_up(
                 backend.run(batch)
                 if repeat:
                     cost.observe(stage, rows, batch.tokens, time.monotonic() - started)
+    _measure_readings(backend, model.exits, tokens, cost)
+
+
+def _measure_readings(backend: Backend, stages: int, tokens: int, cost: CostModel) -> None:
+    """What reading an exit adds to a step: the least with it, less the least without."""
+    requests = (_request(0, tokens),)
+    least = {(stage, reads): inf for stage in range(stages) for reads in (True, False)}
+    for _ in range(REPEATS):
+        for reads in (True, False):
+            for stage in range(stages):
+                started = time.monotonic()
+                backend.run(Batch(stage, requests, started, reads=reads))
+                seconds = time.monotonic() - started
+                least[stage, reads] = min(least[stage, reads], seconds)
+    for stage in range(stages):
+        cost.observe_reading(stage, least[stage, True] - least[stage, False])
 
 
 def _request(slot: int, tokens: int) -> Request:
