@@ -1,7 +1,7 @@
 """Every rule in every cell of cost shape and load, side by side, on the product's own scheduler.
 
-    python bench/ablation/run.py            writes bench/ablation/results.json and its plots
-    python bench/ablation/run.py --check    reads results.json and tells how far ours is
+    python bench/ablation/cells.py            writes bench/ablation/results.json and its plots
+    python bench/ablation/cells.py --check    reads results.json and tells how far ours is
 
 Time is in units of the cost of a row. The load is a share of E (a / B + c), the most that a machine
 refilled at full batches can carry. Each figure is the mean of three seeds, the same for all rules.
