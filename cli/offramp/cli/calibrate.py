@@ -1,45 +1,117 @@
-"""`offramp calibrate`: temperatures, trade-off table and default threshold of a checkpoint."""
+"""`offramp calibrate`: temperatures, exit rule, trade-off table and promises of a checkpoint."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
-from offramp.training.calibrate import calibrate
-from offramp.training.data import DataError, load_dataset
+from offramp.model.rules import RuleKind
+from offramp.training.calibrate import CalibrationConfig, CalibrationReport, calibrate
+from offramp.training.data import load_dataset
+from offramp.training.records import Columns, DataError
+
+DEFAULTS = CalibrationConfig()
+ALLOWED = (0.005, 0.01, 0.02, 0.05)
+"""Shares for which the promised thresholds are shown."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Calibrate in place; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="offramp calibrate", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="labelled, not trained on")
-    parser.add_argument(
-        "--max-accuracy-drop",
-        type=float,
-        default=0.005,
-        help="what the default threshold may lose against full depth (default: 0.005)",
-    )
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
+        config = CalibrationConfig(
+            args.rule, args.budget, args.max_accuracy_drop, args.fit_share, args.seed
+        )
         checkpoint = load_checkpoint(args.checkpoint)
-        dataset = load_dataset(args.data, checkpoint.config.labels)
-    except (DataError, ModelError) as error:
+        columns = Columns(args.text_column, args.pair_column, args.label_column)
+        dataset = load_dataset(args.data, checkpoint.config.labels, columns)
+        report = calibrate(checkpoint, dataset, config)
+    except (DataError, ModelError, ValueError) as error:
         print(f"offramp calibrate: {error}", file=sys.stderr)
         return 1
-    calibration = calibrate(checkpoint, dataset, args.max_accuracy_drop)
-    save_calibration(calibration, args.checkpoint)
-    temperatures = " ".join(f"{value:.2f}" for value in calibration.temperatures)
-    print(f"temperatures       {temperatures}")
+    save_calibration(report.calibration, args.checkpoint)
+    if args.json:
+        args.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    console = Console()
+    console.print(_exits(report, checkpoint.config.exit_layers))
+    console.print(_promises(report))
+    console.print(_default(report))
+    return 0
+
+
+def _exits(report: CalibrationReport, layers: Sequence[int]) -> Table:
+    table = Table(
+        title=f"exits: temperatures from {report.fitted_rows} examples,"
+        f" the rest measured on {report.tested_rows} others"
+    )
+    for column in ("layer", "temperature", "ECE before", "after", "Brier before", "after"):
+        table.add_column(column, justify="right")
+    for layer, before, after in zip(layers, report.before, report.after, strict=True):
+        figures = (before.ece, after.ece, before.brier, after.brier)
+        table.add_row(
+            str(layer), f"{after.temperature:.2f}", *(f"{value:.4f}" for value in figures)
+        )
+    return table
+
+
+def _promises(report: CalibrationReport) -> Table:
+    calibration = report.calibration
+    table = Table(title="promised with 95 % confidence on texts like these")
+    for column in ("at most", "accuracy drop: threshold", "layer speedup"):
+        table.add_column(column, justify="right")
+    for column in ("disagreement: threshold", "layer speedup"):
+        table.add_column(column, justify="right")
+    speedups = {point.threshold: point.layer_speedup for point in calibration.table}
+    for share in ALLOWED:
+        found = (calibration.threshold_within(share), calibration.threshold_agreeing(share))
+        cells = [cell for at in found for cell in (f"{at:g}", f"{speedups[at]:.2f}")]
+        table.add_row(f"{share:.1%}", *cells)
+    return table
+
+
+def _default(report: CalibrationReport) -> str:
+    calibration = report.calibration
     chosen = calibration.default_threshold
     point = next(point for point in calibration.table if point.threshold == chosen)
-    print(
-        f"default threshold  {chosen:g}: accuracy {point.accuracy:.3f}"
+    return (
+        f"default threshold {chosen:g} ({calibration.rule.kind}): accuracy {point.accuracy:.3f}"
         f" (full depth {point.accuracy + point.accuracy_drop:.3f}),"
         f" agreement {point.agreement:.3f}, layer speedup {point.layer_speedup:.2f}"
     )
-    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="offramp calibrate", description=__doc__, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="directory; its exits.json is replaced")
+    columns = Columns()
+    add("--data", required=True, metavar="SOURCE", help="labelled text, not trained on")
+    add("--text-column", default=columns.text)
+    add("--pair-column", default=columns.text_pair)
+    add("--label-column", default=columns.label)
+    add("--rule", type=RuleKind, choices=list(RuleKind), default=DEFAULTS.rule)
+    add("--budget", type=float, help="mean layers to tune a threshold for each exit to")
+    add(
+        "--max-accuracy-drop",
+        type=float,
+        default=DEFAULTS.accuracy_drop,
+        help="what the default threshold promises to lose at most (default: 0.01, one point)",
+    )
+    add(
+        "--fit-share",
+        type=float,
+        default=DEFAULTS.fit_share,
+        help="share of the data that temperatures and rule are fitted on (default: 0.25)",
+    )
+    add("--seed", type=int, default=DEFAULTS.seed, help="draws the examples fitted on")
+    add("--json", type=Path, help="write all of it here, reliability diagrams included")
+    return parser

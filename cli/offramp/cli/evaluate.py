@@ -1,4 +1,4 @@
-"""`offramp evaluate`: accuracy per exit and the whole trade-off on labelled text."""
+"""`offramp evaluate`: every exit rule over its thresholds, on labelled text."""
 
 import argparse
 import json
@@ -11,47 +11,98 @@ from rich.table import Table
 
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
-from offramp.training.data import DataError, load_dataset
-from offramp.training.evaluate import Evaluation, evaluate
+from offramp.training.data import load_dataset
+from offramp.training.evaluate import Evaluation, Point, evaluate
+from offramp.training.plots import curves
+from offramp.training.records import Columns, DataError
+from offramp.training.report import report
 
 SHOWN = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate and report; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="offramp evaluate", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path, help="write the figures of every threshold here")
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
         checkpoint = load_checkpoint(args.checkpoint)
-        dataset = load_dataset(args.data, checkpoint.config.labels)
+        columns = Columns(args.text_column, args.pair_column, args.label_column)
+        dataset = load_dataset(args.data, checkpoint.config.labels, columns)
     except (DataError, ModelError) as error:
         print(f"offramp evaluate: {error}", file=sys.stderr)
         return 1
-    evaluation = evaluate(checkpoint, dataset)
+    evaluated = evaluate(checkpoint, dataset, args.timed_rows)
+    evaluation = evaluated.evaluation
     if args.json:
         args.json.write_text(json.dumps(evaluation.to_dict(), indent=1) + "\n", encoding="utf-8")
-    Console().print(_table(evaluation))
+    if args.png:
+        curves(evaluation).savefig(args.png, dpi=150)
+    if args.html:
+        page = report(evaluated, checkpoint, dataset, Path(args.data).name)
+        args.html.write_text(page, encoding="utf-8")
+    console = Console()
+    console.print(_table(evaluation))
+    console.print(_rules(evaluation))
     return 0
 
 
 def _table(evaluation: Evaluation) -> Table:
     exits = " ".join(f"{accuracy:.3f}" for accuracy in evaluation.exit_accuracies)
     table = Table(title=f"{evaluation.examples} examples, accuracy per exit {exits}")
-    for column in ("threshold", "accuracy", "agreement", "mean layers", "layer speedup"):
+    for column in ("threshold", "accuracy", "95 %", "agreement", "mean layers", "layer speedup"):
         table.add_column(column, justify="right")
     points = [point for point in evaluation.points if point.threshold in SHOWN]
     for point in sorted({*points, evaluation.default}, key=lambda point: point.threshold):
         default = " (default)" if point == evaluation.default else ""
+        low, high = point.accuracy_interval
         table.add_row(
             f"{point.threshold:g}{default}",
             f"{point.accuracy:.4f}",
+            f"{low:.3f} to {high:.3f}",
             f"{point.agreement:.4f}",
             f"{point.mean_layers:.2f}",
             f"{point.layer_speedup:.2f}",
         )
     return table
+
+
+def _rules(evaluation: Evaluation) -> Table:
+    """The rules side by side: the fewest layers at hardly any and at some loss, and the clock."""
+    table = Table(title="layer speedup of each rule, by what it loses here against full depth")
+    table.add_column("rule")
+    for column in ("0.5 points", "1 point", "wall-clock (at layer speedup)"):
+        table.add_column(column, justify="right")
+    for rule in evaluation.rules:
+        layers = {point.threshold: point.layer_speedup for point in rule.points}
+        clock = [
+            f"{timing.wall_clock_speedup:.2f} ({layers[timing.threshold]:.2f})"
+            for timing in rule.timings
+        ]
+        found = [_fastest(rule.points, drop).layer_speedup for drop in (0.005, 0.01)]
+        table.add_row(str(rule.kind), *(f"{at:.2f}" for at in found), "  ".join(clock) or "-")
+    return table
+
+
+def _fastest(points: Sequence[Point], drop: float) -> Point:
+    allowed = [point for point in points if point.accuracy_drop <= drop]
+    return max(allowed, key=lambda point: point.layer_speedup)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="offramp evaluate",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    columns = Columns()
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True)
+    add("--data", required=True, metavar="SOURCE", help="labelled text, as `offramp train` reads")
+    add("--text-column", default=columns.text)
+    add("--pair-column", default=columns.text_pair)
+    add("--label-column", default=columns.label)
+    add("--json", type=Path, help="write every figure here")
+    add("--png", type=Path, help="draw the curves here")
+    add("--html", type=Path, help="write one self-contained page for people here")
+    add("--timed-rows", type=int, default=64, help="texts to time on the clock; 0: none")
+    return parser

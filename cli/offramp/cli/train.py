@@ -1,67 +1,99 @@
 """`offramp train`: labelled text and an encoder in, a multi-exit checkpoint out."""
 
 import argparse
-import json
+import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 
+from offramp.cli.progress import RunLog, RunScreen
 from offramp.model.checkpoint import load_checkpoint, save_checkpoint
 from offramp.model.config import ModelConfig, Pooling
 from offramp.model.errors import ModelError
 from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import load_pretrained
-from offramp.training.data import DataError, load_dataset, load_datasets, load_unlabelled
-from offramp.training.finetune import Progress, Recipe, TrainingConfig, finetune
+from offramp.training.data import load_dataset, load_datasets, load_unlabelled
+from offramp.training.finetune import InterruptedRunError, Progress, Saving, finetune
+from offramp.training.recipe import PAPER, Recipe, TrainingConfig
+from offramp.training.records import Columns, DataError
 
-DEFAULTS = TrainingConfig()
+PRESETS = {"default": TrainingConfig(), "paper": PAPER}
+PAPER_SHAPE = {"pooling": Pooling.CLS, "max_tokens": 512}
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train and save; returns the exit status."""
-    args = _parser().parse_args(arguments)
-    config = TrainingConfig(
-        recipe=args.recipe,
-        epochs=args.epochs,
-        last_exit_epochs=args.last_exit_epochs,
-        batch_rows=args.batch_rows,
-        learning_rate=args.learning_rate,
-        distillation=args.distillation,
-        bfloat16=args.bfloat16,
-        seed=args.seed,
-    )
+    """Train and save; returns the exit status, 130 if interrupted with the state saved."""
+    args = _parse(arguments)
+    state = args.output / "training.state"
+    if state.exists() and not args.resume:
+        print(
+            f"offramp train: {state} is an unfinished run's; give --resume, or remove it",
+            file=sys.stderr,
+        )
+        return 1
     try:
-        train = load_datasets(args.data)
-        dev = load_dataset(args.dev, train.labels)
-        unlabelled = load_unlabelled(args.unlabelled)
+        config = TrainingConfig(
+            **{name.name: getattr(args, name.name) for name in fields(TrainingConfig)}
+        )
+        columns = Columns(args.text_column, args.pair_column, args.label_column)
+        train = load_datasets(args.data, columns)
+        dev = load_dataset(args.dev, train.labels, columns, train.labels_seen)
+        unlabelled = load_unlabelled(args.unlabelled, columns)
         pretrained = load_pretrained(args.encoder)
         shape = ModelConfig(
             encoder=pretrained.config,
             labels=train.labels,
             exit_layers=tuple(args.exits or range(1, pretrained.config.layers + 1)),
             pooling=args.pooling,
-            max_tokens=args.max_tokens,
+            max_tokens=min(args.max_tokens, pretrained.config.token_limit),
         )
         teacher = _teacher(args.teacher, train.labels)
+        args.output.mkdir(parents=True, exist_ok=True)
+        log = RunLog(args.output / "training.jsonl", asdict(config), resumed=state.exists())
+        with RunScreen(config.epochs) as screen, _asked_to_stop() as asked:
+
+            def report(progress: Progress) -> None:
+                log.add(progress)
+                screen.show(progress)
+
+            checkpoint = finetune(
+                pretrained,
+                shape,
+                train,
+                dev,
+                config,
+                report,
+                unlabelled=unlabelled,
+                teacher=teacher,
+                saving=Saving(state, args.save_seconds),
+                interrupted=lambda: bool(asked),
+            )
+    except InterruptedRunError:
+        print(f"offramp train: stopped; the same command with --resume goes on from {state}")
+        return INTERRUPTED
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp train: {error}", file=sys.stderr)
         return 1
-    history: list[Progress] = []
-
-    def report(progress: Progress) -> None:
-        print(_line(progress, config.epochs), file=sys.stderr, flush=True)
-        if progress.exit_accuracies is not None:
-            history.append(progress)
-
-    checkpoint = finetune(
-        pretrained, shape, train, dev, config, report, unlabelled=unlabelled, teacher=teacher
-    )
     save_checkpoint(checkpoint, args.output)
-    log = {"config": asdict(config), "epochs": [asdict(progress) for progress in history]}
-    (args.output / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+    state.unlink(missing_ok=True)
     print(f"saved {args.output}; next: offramp calibrate --checkpoint {args.output} --data DEV")
     return 0
+
+
+@contextmanager
+def _asked_to_stop() -> Generator[list[int]]:
+    """The signals that asked the run to stop; it does so after the step it is in."""
+    asked: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: asked.append(number)) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _teacher(directory: Path | None, labels: Sequence[str]) -> MultiExitModel | None:
@@ -76,48 +108,61 @@ def _teacher(directory: Path | None, labels: Sequence[str]) -> MultiExitModel | 
     return checkpoint.model
 
 
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--preset", choices=list(PRESETS), default="default")
+    preset = chooser.parse_known_args(arguments)[0].preset
+    parser = _parser()
+    parser.set_defaults(**asdict(PRESETS[preset]))
+    if preset == "paper":
+        parser.set_defaults(**PAPER_SHAPE)
+    return parser.parse_args(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="offramp train", description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add("--data", type=Path, nargs="+", required=True, help="training files, .jsonl or .jsonl.gz")
-    add("--dev", type=Path, required=True, help="development file, to choose the best epoch")
-    add(
-        "--encoder",
-        required=True,
-        help="encoder to start from: a directory (one of our checkpoints too) or a hub name",
+    parser = argparse.ArgumentParser(
+        prog="offramp train",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add("--unlabelled", type=Path, nargs="+", default=[], help="texts taught by distillation alone")
+    sources = "files (.jsonl, .csv, .tsv, each also .gz; .parquet) or datasets, NAME:SPLIT"
+    add = parser.add_argument_group("data").add_argument
+    add("--data", nargs="+", required=True, metavar="SOURCE", help=f"training {sources}")
+    add("--dev", required=True, metavar="SOURCE", help="development data, to choose the epoch")
+    add("--unlabelled", nargs="+", default=[], metavar="SOURCE", help="texts for distillation")
+    columns = Columns()
+    add("--text-column", default=columns.text)
+    add("--pair-column", default=columns.text_pair, help="second text, where there is one")
+    add("--label-column", default=columns.label)
+    add = parser.add_argument_group("model").add_argument
+    add("--encoder", required=True, help="a directory (one of our checkpoints too) or a hub name")
     add("--teacher", type=Path, help="checkpoint whose last exit teaches every exit")
     add("--output", type=Path, required=True, help="checkpoint directory to write")
-    add("--exits", type=int, nargs="+", help="layers with an exit after them (default: all)")
+    add("--exits", type=int, nargs="+", help="layers with an exit after them; None is all")
     add("--pooling", type=Pooling, choices=list(Pooling), default=Pooling.MEAN)
-    add("--max-tokens", type=int, default=128, help="token limit of a text (default: 128)")
-    add("--recipe", type=Recipe, choices=list(Recipe), default=DEFAULTS.recipe)
-    add("--epochs", type=int, default=DEFAULTS.epochs)
-    add(
-        "--last-exit-epochs",
-        type=int,
-        default=DEFAULTS.last_exit_epochs,
-        help="of these, spent on the last exit alone by the mixed recipe",
-    )
-    add("--batch-rows", type=int, default=DEFAULTS.batch_rows)
-    add("--learning-rate", type=float, default=DEFAULTS.learning_rate)
-    add(
-        "--distillation",
-        type=float,
-        default=DEFAULTS.distillation,
-        help="share of the early exits' loss that the last exit teaches, 0 to 1",
-    )
-    add("--bfloat16", action="store_true", help="compute in bfloat16 where the machine is fast")
-    add("--seed", type=int, default=DEFAULTS.seed)
+    add("--max-tokens", type=int, default=128, help="token limit of a text")
+    add = parser.add_argument_group("recipe").add_argument
+    add("--preset", choices=list(PRESETS), default="default", help="what the options default to")
+    add("--recipe", type=Recipe, choices=list(Recipe), help="which exits are trained when")
+    add("--epochs", type=int, help="times through the data")
+    add("--last-exit-epochs", type=int, help="of these, the last exit's alone, by mixed")
+    add("--patience", type=int, help="epochs without a better one before stopping; 0 is never")
+    add("--distillation", type=float, help="share of early exits' losses that the last teaches")
+    add("--equilibrium", action=argparse.BooleanOptionalAction, help="even gradients of exits")
+    add("--batch-rows", type=int, help="texts a step")
+    add("--learning-rate", type=float, help="of the encoder, at its peak")
+    add("--head-learning-rate", type=float, help="of the exit heads")
+    add("--mix-learning-rate", type=float, help="of the layer mixes")
+    add("--weight-decay", type=float, help="of the encoder's matrices")
+    add("--warmup-share", type=float, help="share of the steps that warm up")
+    add("--decay", action=argparse.BooleanOptionalAction, help="decay the rates to nothing")
+    add("--dropout", type=float, help="share of values dropped while training")
+    add("--averaging", type=float, help="share of the moving average that a step keeps; 0: none")
+    add("--gradient-norm", type=float, help="gradients are cut to this norm")
+    add("--bfloat16", action=argparse.BooleanOptionalAction, help="compute in bfloat16")
+    add("--seed", type=int, help="draws everything")
+    add = parser.add_argument_group("run").add_argument
+    add("--resume", action="store_true", help="go on from an unfinished run in --output")
+    add("--save-seconds", type=float, default=120.0, help="at most this much work is lost")
     return parser
-
-
-def _line(progress: Progress, epochs: int) -> str:
-    head = (
-        f"epoch {progress.epoch + 1}/{epochs}  step {progress.step}/{progress.steps}"
-        f"  loss {progress.loss:.3f}  {progress.seconds:.0f} s"
-    )
-    if progress.exit_accuracies is None:
-        return head
-    return f"{head}  dev " + " ".join(f"{value:.3f}" for value in progress.exit_accuracies)

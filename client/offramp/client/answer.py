@@ -52,7 +52,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class TradeOff:
-    """What a threshold gives on held-out data, against full depth; shares are 0 to 1."""
+    """What a threshold gives on held-out data, against full depth; shares are 0 to 1.
+
+    The bounds are what drop and disagreement stay below with 95 % confidence; 1 is no promise.
+    """
 
     threshold: float
     accuracy: float
@@ -60,6 +63,8 @@ class TradeOff:
     agreement: float
     mean_layers: float
     layer_speedup: float
+    accuracy_drop_bound: float
+    disagreement_bound: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,8 @@ def model_info(model: models_pb.Model) -> ModelInfo:
                 agreement=point.agreement,
                 mean_layers=point.mean_layers,
                 layer_speedup=point.layer_speedup,
+                accuracy_drop_bound=point.accuracy_drop_bound,
+                disagreement_bound=point.disagreement_bound,
             )
             for point in model.trade_offs
         ),

@@ -1,37 +1,12 @@
-"""What calibration knows of a checkpoint: temperatures, default threshold, trade-off table."""
+"""What calibration knows of a checkpoint: temperatures, exit rule, trade-off table, promises."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from torch import Tensor
+from offramp.model.rules import PLAIN, ExitRule
 
-HIGHEST_CONFIDENCE = 1.0 - 2.0**-24
-"""The largest float32 below 1. Confidences are cut here, so no reading reaches a threshold of 1
-and that threshold means full depth."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """What one exit head says of a batch.
-
-    `labels` is int64 `[rows]`, `confidences` float64 `[rows]` in (0, 1), `probabilities` float32
-    `[rows, labels]`.
-    """
-
-    labels: Tensor
-    confidences: Tensor
-    probabilities: Tensor
-
-
-def read(logits: Tensor, temperature: float) -> Readings:
-    """Readings of `[rows, labels]` logits: the softmax scaled by the exit's temperature.
-
-    Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
-    """
-    probabilities = (logits.float() / temperature).softmax(-1)
-    confidences, labels = probabilities.max(-1)
-    return Readings(labels, confidences.clamp(max=HIGHEST_CONFIDENCE).double(), probabilities)
+NO_TABLE = "this checkpoint has no trade-off table; run `offramp calibrate`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +14,9 @@ class TradeOff:
     """What one threshold gives.
 
     Accuracy, `accuracy_drop` below full depth and `agreement` with full depth are shares, 0 to 1;
-    mean layers run, and the layer speedup, which is all layers over these.
+    mean layers run, and the layer speedup, which is all layers over these. The bounds are what
+    drop and disagreement stay below with 95 % confidence on texts like those measured; a table
+    without bounds promises nothing, which is 1.
     """
 
     threshold: float
@@ -48,11 +25,13 @@ class TradeOff:
     agreement: float
     mean_layers: float
     layer_speedup: float
+    accuracy_drop_bound: float = 1.0
+    disagreement_bound: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One temperature per exit, the threshold used when a request names none, and the table.
+    """One temperature per exit, the exit rule, the default threshold, and the table.
 
     The table ascends in threshold and ends with threshold 1, full depth. A model that was never
     calibrated has temperatures of 1, full depth as its default and no table.
@@ -61,10 +40,13 @@ class Calibration:
     temperatures: tuple[float, ...]
     default_threshold: float
     table: tuple[TradeOff, ...]
+    rule: ExitRule = PLAIN
 
     def __post_init__(self) -> None:
         if any(not temperature > 0 for temperature in self.temperatures):
             raise ValueError(f"temperatures must be positive, not {self.temperatures}")
+        if not self.rule.fits(len(self.temperatures)):
+            raise ValueError(f"the rule is not for {len(self.temperatures)} exits")
         if not 0 <= self.default_threshold <= 1:
             raise ValueError(f"default_threshold must be in 0 to 1, not {self.default_threshold}")
         thresholds = [point.threshold for point in self.table]
@@ -77,15 +59,31 @@ class Calibration:
         return cls(temperatures=(1.0,) * exits, default_threshold=1.0, table=())
 
     def threshold_within(self, accuracy_drop: float) -> float:
-        """The lowest threshold from which on every one in the table loses at most this much.
+        """The lowest threshold that is promised to lose at most this share of accuracy.
 
-        Raises LookupError on a checkpoint that has no table.
+        The promise holds with 95 % confidence on texts like those of calibration. Raises
+        LookupError on a checkpoint that has no table.
+        """
+        return self._lowest(lambda point: point.accuracy_drop_bound <= accuracy_drop)
+
+    def threshold_agreeing(self, disagreement: float) -> float:
+        """The lowest threshold that is promised to answer otherwise than full depth at most so.
+
+        As `threshold_within`, for the share of answers that differ from full depth's.
+        """
+        return self._lowest(lambda point: point.disagreement_bound <= disagreement)
+
+    def _lowest(self, accepted: Callable[[TradeOff], bool]) -> float:
+        """Fixed-sequence testing: from the safest threshold down, stop at the first refusal.
+
+        Angelopoulos et al., "Learn then Test" (2021): tested in an order fixed beforehand, each
+        at the full level, all that are accepted hold together at that level.
         """
         if not self.table:
-            raise LookupError("this checkpoint has no trade-off table; run `offramp calibrate`")
+            raise LookupError(NO_TABLE)
         chosen = 1.0
         for point in reversed(self.table):
-            if point.accuracy_drop > accuracy_drop:
+            if point.threshold < 1 and not accepted(point):
                 break
             chosen = point.threshold
         return chosen
@@ -101,4 +99,5 @@ class Calibration:
             temperatures=tuple(float(value) for value in values["temperatures"]),
             default_threshold=float(values["default_threshold"]),
             table=tuple(TradeOff(**point) for point in values["table"]),
+            rule=ExitRule.from_dict(values["rule"]) if "rule" in values else PLAIN,
         )

@@ -148,6 +148,8 @@ class TradeOff(google.protobuf.message.Message):
     AGREEMENT_FIELD_NUMBER: builtins.int
     MEAN_LAYERS_FIELD_NUMBER: builtins.int
     LAYER_SPEEDUP_FIELD_NUMBER: builtins.int
+    ACCURACY_DROP_BOUND_FIELD_NUMBER: builtins.int
+    DISAGREEMENT_BOUND_FIELD_NUMBER: builtins.int
     threshold: builtins.float
     accuracy: builtins.float
     """Shares, 0 to 1."""
@@ -157,6 +159,11 @@ class TradeOff(google.protobuf.message.Message):
     mean_layers: builtins.float
     layer_speedup: builtins.float
     """All layers over mean layers."""
+    accuracy_drop_bound: builtins.float
+    """What drop and disagreement (1 - agreement) stay below with 95 % confidence on texts like
+    those measured; 1 where nothing is promised.
+    """
+    disagreement_bound: builtins.float
     def __init__(
         self,
         *,
@@ -166,7 +173,9 @@ class TradeOff(google.protobuf.message.Message):
         agreement: builtins.float = ...,
         mean_layers: builtins.float = ...,
         layer_speedup: builtins.float = ...,
+        accuracy_drop_bound: builtins.float = ...,
+        disagreement_bound: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "accuracy_drop", b"accuracy_drop", "agreement", b"agreement", "layer_speedup", b"layer_speedup", "mean_layers", b"mean_layers", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "accuracy_drop", b"accuracy_drop", "accuracy_drop_bound", b"accuracy_drop_bound", "agreement", b"agreement", "disagreement_bound", b"disagreement_bound", "layer_speedup", b"layer_speedup", "mean_layers", b"mean_layers", "threshold", b"threshold"]) -> None: ...
 
 global___TradeOff = TradeOff

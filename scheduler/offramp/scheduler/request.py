@@ -47,7 +47,7 @@ class State(Enum):
 class Terms:
     """What a request asks for.
 
-    It leaves at the first exit from `min_exit` on whose confidence is at least `threshold`, and
+    It leaves at the first exit from `min_exit` on whose score is at least `threshold`, and
     at `max_exit` in any case. `deadline` is absolute, on the scheduler's clock.
     """
 
@@ -61,11 +61,16 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the head of one exit says of a request."""
+    """What the head of one exit says of a request; the score is compared with its threshold."""
 
     label: int
-    confidence: float
+    score: float
     probabilities: tuple[float, ...]
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the label."""
+        return self.probabilities[self.label]
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ class Scheduler:
             request.compute += seconds
             if batch.reads:
                 request.reading, request.read_at = readings[at], stage
-                outcome = self._outcome(request, readings[at].confidence, now)
+                outcome = self._outcome(request, readings[at].score, now)
                 if outcome is not None:
                     departures.append(self._depart(request, outcome))
                     continue
@@ -264,13 +264,13 @@ class Scheduler:
             self.admission.busy_until = 0.0
         return seconds
 
-    def _outcome(self, request: Request, confidence: float, now: float) -> Answer | None:
+    def _outcome(self, request: Request, score: float, now: float) -> Answer | None:
         terms, stage = request.terms, request.stage
         if stage >= terms.min_exit:
-            if confidence >= terms.threshold:
+            if score >= terms.threshold:
                 return request.answer(ExitReason.CONFIDENT, now)
             lowered = self.relief.threshold(terms)
-            if confidence >= lowered:
+            if score >= lowered:
                 return request.answer(ExitReason.OVERLOAD, now, lowered)
         if stage == self.config.stages - 1:
             return request.answer(ExitReason.FINAL, now)

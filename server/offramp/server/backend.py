@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from offramp.model.calibration import read
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.packing import Layout, PackedTokens
+from offramp.model.readings import read
+from offramp.model.rules import Streak
 from offramp.model.runner import Precision, runner_of
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
@@ -27,9 +28,13 @@ class TorchBackend:
     ) -> None:
         self._runner = runner_of(checkpoint.model, device, precision)
         self._temperatures = checkpoint.calibration.temperatures
+        self._rule = checkpoint.calibration.rule
         self._last = checkpoint.config.exits - 1
         self._device = device
         self._store = ViewStore(slots)
+        # What the exit rule remembers of the request in each slot.
+        self._labels = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._weights = torch.zeros(slots, dtype=torch.float64, device=device)
         self.positions = 0
         """Token positions that the last step computed, padding included."""
 
@@ -52,25 +57,36 @@ class TorchBackend:
             hidden, pooled = self._store.get(slots)
         self.positions = self._runner.positions(layout.tokens)
         output = self._runner.run_stage(batch.stage, hidden, pooled, layout)
-        readings = self._read(output.logits, batch.stage, order) if batch.reads else []
+        readings: list[Reading] = []
+        streak: Streak | None = None
+        if batch.reads or self._rule.remembers:
+            readings, streak = self._read(output.logits, batch.stage, slots, order)
         # Kept last: a step that fails leaves the slots as they were, to be run again.
         if batch.stage < self._last:
             self._store.put(slots, layout.lengths, output.hidden, output.pooled)
         else:
             self._store.drop(slots)
-        return readings
+        if streak is not None:
+            self._labels[slots], self._weights[slots] = streak.labels, streak.weights
+        return readings if batch.reads else []
 
-    def _read(self, logits: Tensor, stage: int, order: Sequence[int]) -> list[Reading]:
-        """Readings of the rows of `logits`, the row of each at its place in the batch."""
+    def _read(
+        self, logits: Tensor, stage: int, slots: Sequence[int], order: Sequence[int]
+    ) -> tuple[list[Reading], Streak | None]:
+        """Readings of the rows of `logits`, the row of each at its place in the batch.
+
+        And what the exit rule remembers of the rows from here on.
+        """
         readings = read(logits, self._temperatures[stage])
-        columns = (readings.labels, readings.confidences, readings.probabilities)
-        labels, confidences, probabilities = (column.tolist() for column in columns)
+        remembered = stage > 0 and self._rule.remembers
+        before = Streak(self._labels[slots], self._weights[slots]) if remembered else None
+        scores, streak = self._rule.scores(stage, readings, before)
+        columns = (readings.labels, scores, readings.probabilities)
+        labels, scored, probabilities = (column.tolist() for column in columns)
         result: dict[int, Reading] = {}
-        for at, label, confidence, row in zip(
-            order, labels, confidences, probabilities, strict=True
-        ):
-            result[at] = Reading(label, confidence, tuple(row))
-        return [result[at] for at in range(len(order))]
+        for at, label, score, row in zip(order, labels, scored, probabilities, strict=True):
+            result[at] = Reading(label, score, tuple(row))
+        return [result[at] for at in range(len(order))], streak
 
 
 def _tokens(request: Request) -> Tokens:

@@ -68,6 +68,8 @@ def model_message(checkpoint: Checkpoint) -> models_pb.Model:
                 agreement=point.agreement,
                 mean_layers=point.mean_layers,
                 layer_speedup=point.layer_speedup,
+                accuracy_drop_bound=point.accuracy_drop_bound,
+                disagreement_bound=point.disagreement_bound,
             )
             for point in calibration.table
         ],

@@ -1,76 +1,121 @@
-"""Calibration: one temperature per exit, then the trade-off table, on data not trained on.
+"""Calibration: temperatures and exit rule from one part of the data, promises from the other.
 
-Temperatures and table come from the same file but not from the same examples: the file is cut
-into folds, and every fold is read with temperatures fitted on the others (cross-fitting). The
-temperatures kept are fitted on all of it.
+Whatever is fitted (temperatures, the weights and thresholds of a rule) sees the *fitting part*
+alone. On the rest, which nothing was fitted on, every threshold of a fixed list is measured
+and bounded: its disagreement with full depth by the exact binomial bound of the rows answered
+otherwise, its accuracy drop by that of the rows that full depth gets right and it gets wrong.
+The drop is these less the rows it corrects, so what bounds them bounds it, rows being paired.
+
+The bounds become promises by fixed-sequence testing: see `Calibration.threshold_within`.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from offramp.model.calibration import Calibration, read
+from offramp.model.calibration import Calibration, TradeOff
 from offramp.model.checkpoint import Checkpoint
+from offramp.model.rules import RuleKind, score_exits
 from offramp.training.batches import tokenize
+from offramp.training.bounds import upper_bounds
 from offramp.training.data import Dataset
-from offramp.training.evaluate import THRESHOLDS, exit_logits, trade_off
+from offramp.training.evaluate import exit_logits
+from offramp.training.sweep import Sweep, thresholds_of
+from offramp.training.temperature import Reliability, fit_temperature
+from offramp.training.tuning import ANCHOR, fit_rule
 
-FOLDS = 5
-NEWTON_STEPS = 50
-HIGHEST_TEMPERATURE = 20.0
-"""Bounds the fit, with its inverse, where every answer is right and no minimum exists."""
+LEAST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationConfig:
+    """How to calibrate.
+
+    `fit_share` of the rows, drawn by `seed`, fit the temperatures and the rule. The default
+    threshold is the lowest that promises to lose at most `accuracy_drop` (0.01 is one point), or
+    with a `budget` (mean layers) the one that stands for the thresholds tuned to it.
+    """
+
+    rule: RuleKind = RuleKind.MAX_PROB
+    budget: float | None = None
+    accuracy_drop: float = 0.01
+    fit_share: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fit_share < 1:
+            raise ValueError(f"the fitting share must be between 0 and 1, not {self.fit_share}")
+        if not 0 <= self.accuracy_drop <= 1:
+            raise ValueError(f"the accuracy drop must be in 0 to 1, not {self.accuracy_drop}")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """A calibration, and the reliability of each exit on rows not fitted on, before and after."""
+
+    calibration: Calibration
+    fitted_rows: int
+    tested_rows: int
+    before: tuple[Reliability, ...]
+    after: tuple[Reliability, ...]
 
 
 def calibrate(
-    checkpoint: Checkpoint, dataset: Dataset, accuracy_drop: float, seed: int = 0
-) -> Calibration:
-    """Fit temperatures, build the table and choose the default threshold.
-
-    The default is the lowest threshold of the table from which on none loses more than
-    `accuracy_drop` (a share: 0.005 is half a point) against full depth.
-    """
+    checkpoint: Checkpoint, dataset: Dataset, config: CalibrationConfig
+) -> CalibrationReport:
+    """Run the data to full depth once and calibrate on what the exits say of it."""
     rows = tokenize(dataset.examples, checkpoint.tokenizer)
     labels = torch.tensor([row.label for row in rows])
     device = next(checkpoint.model.parameters()).device
     logits = exit_logits(checkpoint.model, rows, device)
-    confidences, predictions = _cross_fitted(logits, labels, seed)
-    layers = checkpoint.config.exit_layers
-    table = tuple(
-        trade_off(confidences, predictions, labels, layers, threshold) for threshold in THRESHOLDS
-    )
-    calibration = Calibration(tuple(fit_temperature(at, labels) for at in logits), 1.0, table)
-    return replace(calibration, default_threshold=calibration.threshold_within(accuracy_drop))
+    return calibrate_logits(logits, labels, checkpoint.config.exit_layers, config)
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that minimises the negative log-likelihood of `[rows, labels]` logits.
+def calibrate_logits(
+    logits: Tensor, labels: Tensor, exit_layers: Sequence[int], config: CalibrationConfig
+) -> CalibrationReport:
+    """Calibrate on logits `[exits, rows, labels]` of rows with int64 labels `[rows]`.
 
-    The likelihood is convex in the inverse temperature, so Newton's method finds the minimum.
+    Raises ValueError where the rows are too few or the budget can't be kept.
     """
-    logits = logits.double()
-    labelled = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    inverse = torch.ones((), dtype=torch.float64)
-    for _ in range(NEWTON_STEPS):
-        probabilities = (logits * inverse).softmax(-1)
-        mean = (probabilities * logits).sum(-1)
-        variance = (probabilities * logits.square()).sum(-1) - mean.square()
-        step = (mean - labelled).mean() / variance.mean().clamp(min=1e-12)
-        inverse = (inverse - step).clamp(1 / HIGHEST_TEMPERATURE, HIGHEST_TEMPERATURE)
-    return (1 / inverse).item()
-
-
-def _cross_fitted(logits: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     rows = len(labels)
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    confidences = torch.empty(logits.shape[:2], dtype=torch.float64)
-    predictions = torch.empty(logits.shape[:2], dtype=torch.int64)
-    for fold in range(min(FOLDS, rows)):
-        held_out = torch.zeros(rows, dtype=torch.bool)
-        held_out[order[fold::FOLDS]] = True
-        for index, at_exit in enumerate(logits):
-            temperature = fit_temperature(at_exit[~held_out], labels[~held_out])
-            readings = read(at_exit[held_out], temperature)
-            confidences[index, held_out] = readings.confidences
-            predictions[index, held_out] = readings.labels
-    return confidences, predictions
+    if rows < LEAST_ROWS:
+        raise ValueError(f"calibration needs {LEAST_ROWS} examples or more, not {rows}")
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(config.seed))
+    cut = min(max(1, round(rows * config.fit_share)), rows - 1)
+    fitted, tested = order[:cut], order[cut:]
+    temperatures = tuple(fit_temperature(at[fitted], labels[fitted]) for at in logits)
+    rule = fit_rule(
+        config.rule, logits[:, fitted], labels[fitted], temperatures, exit_layers, config.budget
+    )
+    scored = score_exits(rule, logits[:, tested], temperatures)
+    sweep = Sweep.of(scored, labels[tested], exit_layers, thresholds_of(rule, logits.shape[-1]))
+    calibration = Calibration(temperatures, ANCHOR, _promised(sweep), rule)
+    if config.budget is None:
+        default = calibration.threshold_within(config.accuracy_drop)
+        calibration = replace(calibration, default_threshold=default)
+    return CalibrationReport(
+        calibration=calibration,
+        fitted_rows=len(fitted),
+        tested_rows=len(tested),
+        before=tuple(Reliability.of(at[tested], labels[tested], 1.0) for at in logits),
+        after=tuple(
+            Reliability.of(at[tested], labels[tested], temperature)
+            for at, temperature in zip(logits, temperatures, strict=True)
+        ),
+    )
+
+
+def _promised(sweep: Sweep) -> tuple[TradeOff, ...]:
+    """The table of a sweep with its bounds; full depth differs from itself nowhere, untested."""
+    rows = len(sweep.full_right)
+    drops = upper_bounds(sweep.losses.sum(-1), rows).tolist()
+    disagreements = upper_bounds((~sweep.agrees).sum(-1), rows).tolist()
+    return tuple(
+        replace(point, accuracy_drop_bound=drop, disagreement_bound=disagreement)
+        if point.threshold < 1
+        else replace(point, accuracy_drop_bound=0.0, disagreement_bound=0.0)
+        for point, drop, disagreement in zip(sweep.points(), drops, disagreements, strict=True)
+    )

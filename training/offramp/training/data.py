@@ -1,25 +1,32 @@
-"""Text with labels: JSON Lines, plain or gzip'd, one `{"text", "text_pair"?, "label"}` a line.
+"""Text with labels, checked to the last line before anything is trained.
 
-A label is a name or an index. Names of indices come from a `labels.json` beside the file
-(`{"labels": [...]}`); names without such a file are taken in alphabetical order.
+A label is a name or an index. Names of indices come from the source itself (a Hugging Face
+dataset) or from a `labels.json` beside the file (`{"labels": [...]}`); names without either are
+taken in alphabetical order.
 """
 
-import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from offramp.training.records import Columns, DataError, Source, read_source
+
+__all__ = [
+    "UNLABELLED",
+    "DataError",
+    "Dataset",
+    "Example",
+    "load_dataset",
+    "load_datasets",
+    "load_unlabelled",
+]
+
 UNLABELLED = -1
 """The label of an example that has none."""
 
-
-class DataError(Exception):
-    """Labelled data that cannot be used; names the file, the line and the cause."""
-
-    def __init__(self, path: Path, line: int | None, cause: str) -> None:
-        super().__init__(f"{path}:{line}: {cause}" if line else f"{path}: {cause}")
+COLUMNS = Columns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,87 +50,96 @@ class Dataset:
     examples: tuple[Example, ...]
     labels: tuple[str, ...]
 
+    @property
+    def labels_seen(self) -> frozenset[int]:
+        """Indices of the labels that at least one example has."""
+        return frozenset(example.label for example in self.examples)
 
-def load_dataset(path: Path, labels: Sequence[str] | None = None) -> Dataset:
-    """Read a labelled file; `labels` fixes the names, as for a dev file beside its train file.
 
-    Raises DataError on the first thing wrong, before anything is trained.
+def load_dataset(
+    source: str | Path,
+    labels: Sequence[str] | None = None,
+    columns: Columns = COLUMNS,
+    seen: Collection[int] | None = None,
+) -> Dataset:
+    """Read a labelled source; `labels` fixes the names, as for a dev file beside its train file.
+
+    With `seen`, a label that is not among these indices is an error: nothing was trained on it.
+    Raises DataError on the first thing wrong.
     """
-    records = list(_records(path))
-    if not records:
-        raise DataError(path, None, "holds no examples")
-    names = tuple(labels) if labels is not None else _label_names(path, records)
+    found = read_source(source, columns)
+    if not found.records:
+        raise DataError(source, None, "holds no examples")
+    for place, record in found.records:
+        _check(source, place, record, columns, labelled=True)
+    names = tuple(labels) if labels is not None else _label_names(source, found, columns)
     index = {name: position for position, name in enumerate(names)}
     examples: list[Example] = []
-    for line, record in records:
-        label = record["label"]
+    for place, record in found.records:
+        label = record[columns.label]
         if isinstance(label, str):
             if label not in index:
-                raise DataError(path, line, f"label {label!r} is not one of {list(names)}")
+                raise DataError(source, place, f"label {label!r} is not one of {list(names)}")
             label = index[label]
         elif not 0 <= label < len(names):
-            raise DataError(path, line, f"label {label} is not in 0 to {len(names) - 1}")
-        examples.append(Example(record["text"], record.get("text_pair"), label))
+            raise DataError(source, place, f"label {label} is not in 0 to {len(names) - 1}")
+        if seen is not None and label not in seen:
+            raise DataError(source, place, f"label {names[label]!r} has no training example")
+        examples.append(_example(record, columns, label))
     return Dataset(tuple(examples), names)
 
 
-def load_datasets(paths: Sequence[Path]) -> Dataset:
-    """Read several files as one; all have the labels of the first."""
-    first, *others = paths
-    dataset = load_dataset(first)
+def load_datasets(sources: Sequence[str | Path], columns: Columns = COLUMNS) -> Dataset:
+    """Read several sources as one; all have the labels of the first."""
+    first, *others = sources
+    dataset = load_dataset(first, columns=columns)
     examples = list(dataset.examples)
-    for path in others:
-        examples.extend(load_dataset(path, dataset.labels).examples)
+    for source in others:
+        examples.extend(load_dataset(source, dataset.labels, columns).examples)
     return Dataset(tuple(examples), dataset.labels)
 
 
-def load_unlabelled(paths: Sequence[Path]) -> tuple[Example, ...]:
-    """Read texts alone from files of the same form; labels are ignored where there are any."""
-    return tuple(
-        Example(record["text"], record.get("text_pair"), UNLABELLED)
-        for path in paths
-        for _, record in _records(path, labelled=False)
-    )
+def load_unlabelled(
+    sources: Sequence[str | Path], columns: Columns = COLUMNS
+) -> tuple[Example, ...]:
+    """Read texts alone from sources of the same form; labels are ignored where there are any."""
+    examples: list[Example] = []
+    for source in sources:
+        for place, record in read_source(source, columns).records:
+            _check(source, place, record, columns, labelled=False)
+            examples.append(_example(record, columns, UNLABELLED))
+    return tuple(examples)
 
 
-def _records(path: Path, *, labelled: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _record(path, number, line, labelled=labelled)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(path, None, f"cannot be read: {error}") from error
+def _example(record: Mapping[str, Any], columns: Columns, label: int) -> Example:
+    return Example(record[columns.text], record.get(columns.text_pair), label)
 
 
-def _record(path: Path, number: int, line: str, *, labelled: bool) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(path, number, f"is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise DataError(path, number, "must be a JSON object with text and label")
-    if not isinstance(record.get("text"), str) or not record["text"].strip():
-        raise DataError(path, number, "has no text")
-    if not isinstance(record.get("text_pair"), str | None):
-        raise DataError(path, number, "text_pair must be a text or null")
-    label = record.get("label")
-    if labelled and (not isinstance(label, str | int) or isinstance(label, bool)):
-        raise DataError(path, number, "has no label (a name or an index)")
-    return record
+def _check(
+    source: str | Path, place: int, record: Mapping[str, Any], columns: Columns, *, labelled: bool
+) -> None:
+    text = record.get(columns.text)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(source, place, f"has no text in {columns.text!r}")
+    if not isinstance(record.get(columns.text_pair), str | None):
+        raise DataError(source, place, f"{columns.text_pair} must be a text or null")
+    label = record.get(columns.label)
+    if labelled and (not isinstance(label, str | int) or isinstance(label, bool) or label == ""):
+        raise DataError(source, place, f"has no label in {columns.label!r} (a name or an index)")
 
 
-def _label_names(path: Path, records: Sequence[tuple[int, dict[str, Any]]]) -> tuple[str, ...]:
-    beside = path.parent / "labels.json"
+def _label_names(source: str | Path, found: Source, columns: Columns) -> tuple[str, ...]:
+    if found.label_names is not None:
+        return found.label_names
+    beside = Path(source).parent / "labels.json"
     if beside.is_file():
         try:
             return tuple(str(name) for name in json.loads(beside.read_text("utf-8"))["labels"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(beside, None, f"must hold {{'labels': [...]}}: {error!r}") from error
-    found = {record["label"] for _, record in records}
-    if all(isinstance(label, str) for label in found):
-        return tuple(sorted(found))
-    if any(isinstance(label, str) for label in found):
-        raise DataError(path, None, "mixes label names and label indices")
-    return tuple(str(index) for index in range(max(found) + 1))
+    labels = {record[columns.label] for _, record in found.records}
+    if all(isinstance(label, str) for label in labels):
+        return tuple(sorted(labels))
+    if any(isinstance(label, str) for label in labels):
+        raise DataError(source, None, "mixes label names and label indices")
+    return tuple(str(index) for index in range(max(labels) + 1))

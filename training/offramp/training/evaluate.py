@@ -1,4 +1,4 @@
-"""What a checkpoint gives on labelled data: accuracy per exit, and a sweep over thresholds."""
+"""What a checkpoint gives on labelled data: every rule over a sweep of thresholds, and why."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,28 +7,82 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.model.calibration import TradeOff, read
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.exits import MultiExitModel
+from offramp.model.rules import ExitRule, RuleKind, score_exits
 from offramp.training.batches import Row, collate, sorted_batches, tokenize
+from offramp.training.bootstrap import Interval, draws_of, intervals
+from offramp.training.clock import EarlyExits, Timing, time_thresholds
 from offramp.training.data import Dataset
+from offramp.training.sweep import Sweep, thresholds_of
+from offramp.training.temperature import Reliability
 
-THRESHOLDS = (*(round(0.5 + 0.01 * step, 2) for step in range(50)), 0.995, 0.999, 1.0)
+TIMED_AT = (0.4, 0.6, 0.8)
+"""Shares of full depth's layers; timed is the threshold of each rule that runs nearest to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one threshold gives; shares are 0 to 1, intervals hold 95 % of bootstrap draws."""
+
+    threshold: float
+    accuracy: float
+    accuracy_drop: float
+    agreement: float
+    mean_layers: float
+    layer_speedup: float
+    accuracy_interval: Interval
+    accuracy_drop_interval: Interval
+    agreement_interval: Interval
+    mean_layers_interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCurve:
+    """One exit rule over its thresholds, and those that were timed."""
+
+    kind: RuleKind
+    points: tuple[Point, ...]
+    timings: tuple[Timing, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Accuracies per exit, the sweep, and the point at the default threshold."""
+    """Accuracies per exit, the point at the default threshold, and every rule's curve.
+
+    `points` are those of the checkpoint's own rule. `before` and `after` are the reliability of
+    each exit without and with its temperature.
+    """
 
     examples: int
     accuracy_full: float
+    exit_layers: tuple[int, ...]
     exit_accuracies: tuple[float, ...]
-    default: TradeOff
-    points: tuple[TradeOff, ...]
+    rule: RuleKind
+    default: Point
+    points: tuple[Point, ...]
+    rules: tuple[RuleCurve, ...]
+    before: tuple[Reliability, ...]
+    after: tuple[Reliability, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluation with what it was made from, as a report needs it.
+
+    `logits` is `[exits, rows, labels]`, `labels` int64 `[rows]`; `sweep` holds the default
+    threshold alone.
+    """
+
+    evaluation: Evaluation
+    rows: tuple[Row, ...]
+    logits: Tensor
+    labels: Tensor
+    sweep: Sweep
 
 
 @torch.inference_mode()
@@ -51,59 +105,77 @@ def exit_accuracies(logits: Tensor, labels: Tensor) -> list[float]:
     return accuracies
 
 
-def first_confident_exit(confidences: Tensor, threshold: float) -> Tensor:
-    """Exit at which each row leaves, int64 `[rows]`, of confidences `[exits, rows]`.
+def evaluate(checkpoint: Checkpoint, dataset: Dataset, timed_rows: int = 0) -> Evaluated:
+    """Run the whole dataset at full depth once, sweep every rule, and time `timed_rows` of it.
 
-    The first whose confidence reaches the threshold, else the last: the rule of the scheduler.
+    A rule that is not the checkpoint's own uses its exit weights, or equal ones, and no
+    thresholds of single exits.
     """
-    confident = confidences >= threshold
-    confident[-1] = True
-    return confident.int().argmax(0)
-
-
-def trade_off(
-    confidences: Tensor,
-    predictions: Tensor,
-    labels: Tensor,
-    exit_layers: Sequence[int],
-    threshold: float,
-) -> TradeOff:
-    """What `threshold` gives on rows read as `confidences` and `predictions`, `[exits, rows]`."""
-    leaving = first_confident_exit(confidences, threshold)
-    answers = predictions.gather(0, leaving.unsqueeze(0)).squeeze(0)
-    full = predictions[-1]
-    accuracy = (answers == labels).double().mean().item()
-    mean_layers = torch.tensor(exit_layers, dtype=torch.float64)[leaving].mean().item()
-    return TradeOff(
-        threshold=threshold,
-        accuracy=accuracy,
-        accuracy_drop=(full == labels).double().mean().item() - accuracy,
-        agreement=(answers == full).double().mean().item(),
-        mean_layers=mean_layers,
-        layer_speedup=exit_layers[-1] / mean_layers,
-    )
-
-
-def evaluate(checkpoint: Checkpoint, dataset: Dataset) -> Evaluation:
-    """Run the whole dataset at full depth once and sweep the thresholds over its readings."""
     rows = tokenize(dataset.examples, checkpoint.tokenizer)
     labels = torch.tensor([row.label for row in rows])
     device = next(checkpoint.model.parameters()).device
     logits = exit_logits(checkpoint.model, rows, device)
-    temperatures = checkpoint.calibration.temperatures
-    readings = [read(at, scale) for at, scale in zip(logits, temperatures, strict=True)]
-    confidences = torch.stack([reading.confidences for reading in readings])
-    predictions = torch.stack([reading.labels for reading in readings])
+    layers, calibration = checkpoint.config.exit_layers, checkpoint.calibration
+    draws = draws_of(len(rows))
+    own = calibration.rule
+    weights = own.weights or (1.0,) * len(layers)
+    timed = rows[:: max(1, len(rows) // timed_rows)][:timed_rows] if timed_rows else []
 
-    def point(threshold: float) -> TradeOff:
-        layers = checkpoint.config.exit_layers
-        return trade_off(confidences, predictions, labels, layers, threshold)
+    def swept(rule: ExitRule, thresholds: Sequence[float]) -> Sweep:
+        scored = score_exits(rule, logits, calibration.temperatures)
+        return Sweep.of(scored, labels, layers, thresholds)
 
+    curves: list[RuleCurve] = []
+    for kind in RuleKind:
+        rule = own if kind is own.kind else ExitRule(kind, weights)
+        sweep = swept(rule, thresholds_of(rule, logits.shape[-1]))
+        early = EarlyExits(checkpoint, rule, device)
+        at = _spread(sweep) if timed else []
+        timings = time_thresholds(early, timed, at)
+        curves.append(RuleCurve(kind, points_of(sweep, draws), timings))
+    default = swept(own, [calibration.default_threshold])
     accuracies = exit_accuracies(logits, labels)
-    return Evaluation(
+    evaluation = Evaluation(
         examples=len(rows),
         accuracy_full=accuracies[-1],
+        exit_layers=layers,
         exit_accuracies=tuple(accuracies),
-        default=point(checkpoint.calibration.default_threshold),
-        points=tuple(point(threshold) for threshold in THRESHOLDS),
+        rule=own.kind,
+        default=points_of(default, draws)[0],
+        points=next(curve.points for curve in curves if curve.kind is own.kind),
+        rules=tuple(curves),
+        before=tuple(Reliability.of(at, labels, 1.0) for at in logits),
+        after=tuple(
+            Reliability.of(at, labels, temperature)
+            for at, temperature in zip(logits, calibration.temperatures, strict=True)
+        ),
     )
+    return Evaluated(evaluation, tuple(rows), logits, labels, default)
+
+
+def points_of(sweep: Sweep, draws: Tensor) -> tuple[Point, ...]:
+    """The points of a sweep with their bootstrap intervals."""
+    lost = sweep.full_right.double() - sweep.right.double()
+    spreads = [intervals(each, draws) for each in (sweep.right, lost, sweep.agrees, sweep.layers)]
+    return tuple(
+        Point(
+            threshold=at.threshold,
+            accuracy=at.accuracy,
+            accuracy_drop=at.accuracy_drop,
+            agreement=at.agreement,
+            mean_layers=at.mean_layers,
+            layer_speedup=at.layer_speedup,
+            accuracy_interval=accuracy,
+            accuracy_drop_interval=drop,
+            agreement_interval=agreement,
+            mean_layers_interval=layers,
+        )
+        for at, accuracy, drop, agreement, layers in zip(sweep.points(), *spreads, strict=True)
+    )
+
+
+def _spread(sweep: Sweep) -> list[float]:
+    """Thresholds that run about the shares of full depth in `TIMED_AT`."""
+    shares = sweep.layers.mean(-1) / sweep.full_layers
+    places = {int((shares - share).abs().argmin()) for share in TIMED_AT}
+    return [sweep.thresholds[place] for place in sorted(places)]

@@ -1,22 +1,13 @@
-"""Fine-tuning: one pretrained encoder and all its exits, trained together.
+"""Fine-tuning: one pretrained encoder and all its exits, trained as a recipe says."""
 
-Recipes: `joint` trains every exit from the first step (Schwartz et al. 2020); `mixed` first
-trains the last exit alone and then all of them (Kubaty et al. 2025), which spares the full
-depth from the early exits' conflicting gradients.
-"""
-
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from offramp.model.calibration import Calibration
@@ -29,40 +20,20 @@ from offramp.training.batches import Row, collate, shuffled_batches, tokenize
 from offramp.training.data import Dataset, Example
 from offramp.training.evaluate import exit_accuracies, exit_logits
 from offramp.training.losses import exits_loss
+from offramp.training.optimisation import autocast, optimizer_of, schedule_of, staged_logits
+from offramp.training.recipe import TrainingConfig
+from offramp.training.state import (
+    Position,
+    TrainingState,
+    fingerprint,
+    generators,
+    set_generators,
+    shuffler,
+)
 
-
-class Recipe(StrEnum):
-    """Which exits are trained when."""
-
-    JOINT = "joint"
-    MIXED = "mixed"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """Hyper-parameters; learning rates are peaks of a linear warm-up and decay.
-
-    What is evaluated and kept is the moving average of the weights over the steps, which each step
-    keeps by the share `averaging` (Izmailov et al., UAI 2018, on why averages generalise).
-    `distillation` is the share (0 to 1) of self-distillation in the early exits' losses, and
-    `last_exit_epochs` how many of the epochs `mixed` spends on the last exit alone.
-    """
-
-    recipe: Recipe = Recipe.MIXED
-    epochs: int = 4
-    last_exit_epochs: int = 1
-    batch_rows: int = 64
-    learning_rate: float = 5e-5
-    head_learning_rate: float = 1e-3
-    mix_learning_rate: float = 1e-2
-    weight_decay: float = 0.01
-    warmup_share: float = 0.06
-    dropout: float = 0.1
-    distillation: float = 0.5
-    gradient_norm: float = 1.0
-    averaging: float = 0.999
-    bfloat16: bool = False
-    seed: int = 0
+REPORT_STEPS = 10
+SMOOTHING = 0.02
+"""The share of a step's loss in the running loss that is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +48,18 @@ class Progress:
     exit_accuracies: tuple[float, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Where an unfinished run is kept, and every how many seconds (and at the end of epochs)."""
+
+    path: Path
+    seconds: float = 120.0
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
 def finetune(
     pretrained: PretrainedEncoder,
     model_config: ModelConfig,
@@ -87,6 +70,8 @@ def finetune(
     *,
     unlabelled: Sequence[Example] = (),
     teacher: MultiExitModel | None = None,
+    saving: Saving | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
     """Train a multi-exit model and return its best epoch, uncalibrated.
 
@@ -94,7 +79,9 @@ def finetune(
     `exits_loss`. The teacher reads the same tokens and knows the same labels.
 
     Best is the epoch with the highest mean dev accuracy over the exits, the last one counted as
-    much as all the others together. The same seed gives the same model on the same machine.
+    much as all the others together. The same seed gives the same model on the same machine, also
+    when the run was stopped and goes on from what `saving` finds. Raises ResumeError if that is
+    of another run, and InterruptedRunError once `interrupted` says so.
     """
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -103,21 +90,10 @@ def finetune(
     rows = tokenize((*train.examples, *unlabelled), tokenizer)
     dev_rows = tokenize(dev.examples, tokenizer)
     taught = None if teacher is None else exit_logits(teacher.to(device), rows, device)[-1]
-
-    average_step = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
-    average = AveragedModel(model, multi_avg_fn=average_step)
-    averaged = cast("MultiExitModel", average.module)
-    best_score, best_weights = -1.0, averaged.state_dict()
-    for progress in _epochs(model, average, rows, taught, dev_rows, config, device):
+    run = _Run(model, config, rows, dev_rows, taught, device, saving, interrupted)
+    for progress in run.epochs():
         report(progress)
-        if progress.exit_accuracies is None:
-            continue
-        *early, last = progress.exit_accuracies
-        score = last + sum(early) / max(len(early), 1)
-        if score > best_score:
-            best_score = score
-            best_weights = {name: value.clone() for name, value in averaged.state_dict().items()}
-    model.load_state_dict(best_weights)
+    model.load_state_dict(run.best)
     model.eval().requires_grad_(requires_grad=False)
     calibration = Calibration.none(model_config.exits)
     return Checkpoint("trained", model_config, model, tokenizer, calibration)
@@ -134,78 +110,137 @@ def build_model(
     return model
 
 
-def _epochs(
-    model: MultiExitModel,
-    average: AveragedModel,
-    rows: Sequence[Row],
-    taught: Tensor | None,
-    dev_rows: Sequence[Row],
-    config: TrainingConfig,
-    device: torch.device,
-) -> Iterator[Progress]:
-    rng = random.Random(config.seed)
-    steps = config.epochs * -(-len(rows) // config.batch_rows)
-    optimizer = _optimizer(model, config)
-    schedule = LambdaLR(optimizer, _warmup_decay(steps, config.warmup_share))
-    started = time.monotonic()
-    step, loss_value = 0, 0.0
-    for epoch in range(config.epochs):
-        last_only = config.recipe is Recipe.MIXED and epoch < config.last_exit_epochs
-        model.train()
-        for batch in shuffled_batches(rows, config.batch_rows, rng):
-            packed, labels = collate(batch, device)
-            with _autocast(device, config):
-                logits = model(packed)
-            trained = logits[-1:] if last_only else logits
-            teaching = None if taught is None else taught[[row.index for row in batch]].to(device)
-            loss = exits_loss(trained, labels, config.distillation, teaching)
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(model)
-            optimizer.zero_grad()
-            step += 1
-            loss_value = 0.98 * loss_value + 0.02 * loss.item() if step > 1 else loss.item()
-            if step % 50 == 0:
-                yield Progress(epoch, step, steps, loss_value, time.monotonic() - started)
-        average.eval()
-        logits_by_exit = exit_logits(cast("MultiExitModel", average.module), dev_rows, device)
-        accuracies = exit_accuracies(logits_by_exit, torch.tensor([row.label for row in dev_rows]))
-        seconds = time.monotonic() - started
-        yield Progress(epoch, step, steps, loss_value, seconds, tuple(accuracies))
+class _Run:
+    """The loop of one run and all that changes in it."""
+
+    def __init__(
+        self,
+        model: MultiExitModel,
+        config: TrainingConfig,
+        rows: Sequence[Row],
+        dev_rows: Sequence[Row],
+        taught: Tensor | None,
+        device: torch.device,
+        saving: Saving | None,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._model, self._config, self._device = model, config, device
+        self._rows, self._dev_rows, self._taught = rows, dev_rows, taught
+        self._saving, self._interrupted = saving, interrupted
+        self._steps = config.epochs * -(-len(rows) // config.batch_rows)
+        self._optimizer = optimizer_of(model, config)
+        self._schedule = schedule_of(self._optimizer, self._steps, config)
+        average_step = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(model, multi_avg_fn=average_step)
+        self.best = _copied(self._averaged.state_dict())
+        self._at = Position()
+        self._started = self._saved = time.monotonic()
+        self._fingerprint = fingerprint(
+            model.config, config, rows, dev_rows, model.encoder.state_dict()
+        )
+        if saving is not None and saving.path.exists():
+            self._restore(TrainingState.load(saving.path, self._fingerprint))
+
+    def epochs(self) -> Iterator[Progress]:
+        """Train to the end, telling of steps and epochs; raises InterruptedRunError."""
+        while self._at.epoch < self._config.epochs and not self._tired():
+            batches = shuffled_batches(
+                self._rows,
+                self._config.batch_rows,
+                shuffler(self._config.seed, self._at.epoch),
+            )
+            self._model.train()
+            for batch in batches[self._at.epoch_step :]:
+                self._step(batch)
+                if self._at.step % REPORT_STEPS == 0:
+                    yield self._progress(None)
+                self._save_if_due()
+            accuracies = self._judge()
+            yield self._progress(accuracies)
+            self._at.epoch += 1
+            self._at.epoch_step = 0
+            self._save()
+
+    @property
+    def _averaged(self) -> MultiExitModel:
+        return cast("MultiExitModel", self._average.module)
+
+    def _tired(self) -> bool:
+        """Whether `patience` epochs in a row, of those that train all exits, were no better."""
+        patience, since = self._config.patience, self._at.epoch - 1 - self._at.best_epoch
+        return patience > 0 and self._at.best_epoch >= 0 and since >= patience
+
+    def _step(self, batch: Sequence[Row]) -> None:
+        config, at = self._config, self._at
+        packed, labels = collate(batch, self._device)
+        with autocast(self._device, config):
+            logits = staged_logits(self._model, packed, equilibrium=config.equilibrium)
+        trained = logits[-1:] if config.last_exit_alone(at.epoch, at.step) else logits
+        teaching = None
+        if self._taught is not None:
+            teaching = self._taught[[row.index for row in batch]].to(self._device)
+        loss = exits_loss(trained, labels, config.distillation, teaching)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self._model.parameters(), config.gradient_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        self._average.update_parameters(self._model)
+        self._optimizer.zero_grad()
+        at.step += 1
+        at.epoch_step += 1
+        at.loss = loss.item() if at.step == 1 else at.loss + SMOOTHING * (loss.item() - at.loss)
+
+    def _judge(self) -> tuple[float, ...]:
+        """Accuracy of each exit on dev; the best epoch's weights are kept."""
+        self._average.eval()
+        logits = exit_logits(self._averaged, self._dev_rows, self._device)
+        accuracies = exit_accuracies(logits, torch.tensor([row.label for row in self._dev_rows]))
+        *early, last = accuracies
+        score = last + sum(early) / max(len(early), 1)
+        if score > self._at.best_score:
+            self._at.best_score, self._at.best_epoch = score, self._at.epoch
+            self.best = _copied(self._averaged.state_dict())
+        return tuple(accuracies)
+
+    def _progress(self, accuracies: tuple[float, ...] | None) -> Progress:
+        seconds = self._at.seconds + time.monotonic() - self._started
+        return Progress(
+            self._at.epoch, self._at.step, self._steps, self._at.loss, seconds, accuracies
+        )
+
+    def _save_if_due(self) -> None:
+        stopping = self._interrupted()
+        due = self._saving and time.monotonic() - self._saved >= self._saving.seconds
+        if stopping or due:
+            self._save()
+        if stopping:
+            raise InterruptedRunError
+
+    def _save(self) -> None:
+        now = time.monotonic()
+        self._at.seconds += now - self._started
+        self._started = self._saved = now
+        if self._saving is None:
+            return
+        parts: dict[str, Any] = {
+            "model": self._model.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.last_epoch,
+            "best": self.best,
+            "generators": generators(),
+        }
+        TrainingState(self._fingerprint, self._at, parts).save(self._saving.path)
+
+    def _restore(self, state: TrainingState) -> None:
+        self._at = state.position
+        self._model.load_state_dict(state.parts["model"])
+        self._average.load_state_dict(state.parts["average"])
+        self._optimizer.load_state_dict(state.parts["optimizer"])
+        self._schedule.last_epoch = state.parts["schedule"]
+        self.best = {name: at.to(self._device) for name, at in state.parts["best"].items()}
+        set_generators(state.parts["generators"])
 
 
-def _autocast(device: torch.device, config: TrainingConfig) -> AbstractContextManager[object]:
-    return torch.autocast(device.type, torch.bfloat16) if config.bfloat16 else nullcontext()
-
-
-def _optimizer(model: MultiExitModel, config: TrainingConfig) -> AdamW:
-    """AdamW with rates of their own for heads and layer mixes, which start from nothing."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    heads: list[nn.Parameter] = []
-    mixes: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if name.endswith(".mix"):
-            mixes.append(parameter)
-        elif name.startswith("heads."):
-            heads.append(parameter)
-        elif parameter.ndim > 1:
-            decayed.append(parameter)
-        else:
-            plain.append(parameter)
-    return AdamW(
-        [
-            {"params": decayed, "lr": config.learning_rate, "weight_decay": config.weight_decay},
-            {"params": plain, "lr": config.learning_rate, "weight_decay": 0.0},
-            {"params": heads, "lr": config.head_learning_rate, "weight_decay": 0.0},
-            {"params": mixes, "lr": config.mix_learning_rate, "weight_decay": 0.0},
-        ],
-        fused=True,
-    )
-
-
-def _warmup_decay(steps: int, warmup_share: float) -> Callable[[int], float]:
-    warmup = max(1, int(steps * warmup_share))
-    return lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+def _copied(weights: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}

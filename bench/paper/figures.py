@@ -1,0 +1,178 @@
+"""From what the exits said on dev and test to the figures of a page. Dev chooses, test tells."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from trained import lengths, truth
+
+from offramp.model.calibration import TradeOff
+from offramp.model.pretrained import PretrainedEncoder
+from offramp.model.rules import PLAIN, ExitRule, ExitScores, RuleKind, score_exits
+from offramp.training.data import Dataset
+from offramp.training.sweep import Sweep, thresholds_of
+from offramp.training.temperature import Reliability, fit_temperature
+from offramp.training.tuning import fit_rule
+
+LOSSES = (0.005, 0.01)
+DRAWS = 1000
+
+
+def analyse(
+    directory: Path, pretrained: PretrainedEncoder, parts: dict[str, Dataset], max_tokens: int
+) -> dict[str, Any]:
+    """Everything about the models of one dataset, as JSON."""
+    logits = {path.stem: torch.load(path) for path in sorted(directory.glob("*.pt"))}
+    models = {path.stem: json.loads(path.read_text()) for path in directory.glob("*.json")}
+    dev, test = truth(parts["dev"]), truth(parts["test"])
+    plain = logits["plain"]
+    exits = {
+        name: _early_exit(logits[name], dev, test, models[name]["exit_layers"])
+        for name in ("joint", "mixed")
+        if name in logits
+    }
+    best = max(exits, key=lambda name: exits[name]["dev_score"])
+    cuts: list[dict[str, Any]] = [
+        {
+            "layers": models[name]["layers"],
+            "accuracy": _accuracy(logits[name]["test"][-1], test),
+            "train_seconds": models[name]["train_seconds"],
+            "train_cpu_seconds": models[name]["train_cpu_seconds"],
+        }
+        for name in sorted(models)
+        if name.startswith("cut")
+    ]
+    for cut in cuts:
+        for name, found in exits.items():
+            cut[name] = _at_cost(found["curve"], cut["layers"])
+    first_confidence = score_exits(PLAIN, logits[best]["test"][:1], (1.0,)).confidences[0]
+    answers = logits[best]["test"].argmax(-1)
+    agreement = (answers == answers[-1]).double().mean(0)
+    keys = ("parameters", "head_parameters", "train_seconds", "train_cpu_seconds", "epochs")
+    return {
+        "full_depth": _accuracy(plain["test"][-1], test),
+        "exits": exits,
+        "best": best,
+        "cuts": cuts,
+        "cascade": _cascade(logits["cut2"], plain, dev, test, 2, models["plain"]["layers"]),
+        "models": {name: {key: model[key] for key in keys} for name, model in models.items()},
+        "difficulty": {
+            "length": spearman(first_confidence, lengths(pretrained, parts["test"], max_tokens)),
+            "agreement": spearman(first_confidence, agreement),
+        },
+    }
+
+
+def _early_exit(
+    logits: dict[str, Tensor], dev: Tensor, test: Tensor, layers: Sequence[int]
+) -> dict[str, Any]:
+    temperatures = [fit_temperature(at, dev) for at in logits["dev"]]
+    scored = {part: score_exits(PLAIN, logits[part], temperatures) for part in logits}
+    thresholds = thresholds_of(PLAIN, logits["dev"].shape[-1])
+    on_dev = Sweep.of(scored["dev"], dev, layers, thresholds)
+    on_test = Sweep.of(scored["test"], test, layers, thresholds)
+    accuracies = (logits["dev"].argmax(-1) == dev).double().mean(-1).tolist()
+    rules: dict[str, Any] = {}
+    for kind in RuleKind:
+        rule = fit_rule(kind, logits["dev"], dev, temperatures, layers)
+        by_rule = {part: score_exits(rule, logits[part], temperatures) for part in logits}
+        rules[kind] = _chosen(rule, by_rule, dev, test, layers)
+    return {
+        "dev_score": accuracies[-1] + sum(accuracies[:-1]) / (len(accuracies) - 1),
+        "exit_layers": list(layers),
+        "accuracies": (logits["test"].argmax(-1) == test).double().mean(-1).tolist(),
+        "temperatures": temperatures,
+        "ece_before": [Reliability.of(at, test, 1.0).ece for at in logits["test"]],
+        "ece_after": [
+            Reliability.of(at, test, temperature).ece
+            for at, temperature in zip(logits["test"], temperatures, strict=True)
+        ],
+        "curve": [asdict(point) for point in on_test.points()],
+        "chosen": [{"allowed": allowed, **_judged(on_dev, on_test, allowed)} for allowed in LOSSES],
+        "rules": rules,
+    }
+
+
+def _chosen(
+    rule: ExitRule,
+    scored: dict[str, ExitScores],
+    dev: Tensor,
+    test: Tensor,
+    layers: Sequence[int],
+) -> list[dict[str, Any]]:
+    thresholds = thresholds_of(rule, 10**6)
+    on_dev = Sweep.of(scored["dev"], dev, layers, thresholds)
+    on_test = Sweep.of(scored["test"], test, layers, thresholds)
+    return [{"allowed": allowed, **_judged(on_dev, on_test, allowed)} for allowed in LOSSES]
+
+
+def _judged(on_dev: Sweep, on_test: Sweep, allowed: float) -> dict[str, Any]:
+    """The lowest threshold that loses no more on dev, from it up, and what it gives on test."""
+    place = len(on_dev.thresholds) - 1
+    points = on_dev.points()
+    while place and points[place - 1].accuracy_drop <= allowed:
+        place -= 1
+    point: TradeOff = on_test.points()[place]
+    draws = torch.randint(
+        on_test.right.shape[1],
+        (DRAWS, on_test.right.shape[1]),
+        generator=torch.Generator().manual_seed(0),
+    )
+    lost = (on_test.full_right.double() - on_test.right[place].double())[draws].mean(1)
+    ends = lost.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return {**asdict(point), "accuracy_drop_interval": ends}
+
+
+def _cascade(
+    small: dict[str, Tensor],
+    large: dict[str, Tensor],
+    dev: Tensor,
+    test: Tensor,
+    small_layers: int,
+    large_layers: int,
+) -> dict[str, Any]:
+    """Two models: the small answers where it is confident, else the large runs from the start."""
+    both = {part: torch.cat([small[part][-1:], large[part][-1:]]) for part in small}
+    temperatures = [fit_temperature(at, dev) for at in both["dev"]]
+    layers = (small_layers, small_layers + large_layers)
+    thresholds = thresholds_of(PLAIN, both["dev"].shape[-1])
+    sweeps = {
+        part: Sweep.of(score_exits(PLAIN, both[part], temperatures), labels, layers, thresholds)
+        for part, labels in (("dev", dev), ("test", test))
+    }
+    curve = [asdict(point) for point in sweeps["test"].points()]
+    chosen = [
+        {"allowed": allowed, **_judged(sweeps["dev"], sweeps["test"], allowed)}
+        for allowed in LOSSES
+    ]
+    for point in (*curve, *chosen):
+        point["layer_speedup"] = large_layers / point["mean_layers"]
+    return {"small_layers": small_layers, "curve": curve, "chosen": chosen}
+
+
+def _at_cost(curve: Sequence[dict[str, Any]], layers: int) -> float:
+    """The best accuracy of a curve at no more than these mean layers."""
+    best: float = max(point["accuracy"] for point in curve if point["mean_layers"] <= layers)
+    return best
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    share: float = (logits.argmax(-1) == labels).double().mean().item()
+    return share
+
+
+def spearman(one: Tensor, other: Tensor) -> float:
+    """Correlation of ranks, equal values sharing the mean of theirs."""
+    ranks = torch.stack([_ranks(one), _ranks(other)])
+    return torch.corrcoef(ranks)[0, 1].item()
+
+
+def _ranks(values: Tensor) -> Tensor:
+    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    ends = counts.cumsum(0).double()
+    ranks: Tensor = (ends - (counts.double() - 1) / 2)[inverse]
+    return ranks

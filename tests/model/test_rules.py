@@ -1,0 +1,90 @@
+"""Exit rules against what their papers say, one row at a time in plain Python."""
+
+from math import log
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from offramp.model.calibration import Calibration
+from offramp.model.readings import HIGHEST_CONFIDENCE, read
+from offramp.model.rules import ExitRule, RuleKind, Streak, score_exits
+
+EXITS, WEIGHTS = 4, (0.5, 1.0, 1.5, 2.0)
+
+
+def logits(seed: int, rows: int = 9) -> Tensor:
+    return torch.randn(EXITS, rows, 3, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def by_hand(kind: RuleKind, row: list[list[float]]) -> list[float]:
+    """Scores of one row, from its probabilities at every exit."""
+    scores: list[float] = []
+    labels = [probabilities.index(max(probabilities)) for probabilities in row]
+    for at, probabilities in enumerate(row):
+        first = at
+        while first and labels[first - 1] == labels[at]:
+            first -= 1
+        streak = range(first, at + 1)
+        match kind:
+            case RuleKind.MAX_PROB:
+                scores.append(max(probabilities))
+            case RuleKind.ENTROPY:
+                scores.append(1 + sum(p * log(p) for p in probabilities) / log(3))
+            case RuleKind.PATIENCE:
+                scores.append(len(streak) / (len(streak) + 1))
+            case RuleKind.AGREEMENT:
+                gained = sum(max(row[exit_]) * WEIGHTS[exit_] for exit_ in streak)
+                scores.append(gained / sum(WEIGHTS))
+    return scores
+
+
+@pytest.mark.parametrize("kind", list(RuleKind))
+@given(seed=st.integers(0, 10_000))
+def test_scores_of_a_batch_are_those_of_its_rows(kind: RuleKind, seed: int) -> None:
+    scored = score_exits(ExitRule(kind, WEIGHTS), logits(seed), (1.0,) * EXITS)
+    probabilities = logits(seed).softmax(-1)
+    for row in range(9):
+        expected = by_hand(kind, probabilities[:, row].tolist())
+        assert scored.scores[:, row].tolist() == pytest.approx(expected, abs=1e-6)
+    assert (scored.scores <= HIGHEST_CONFIDENCE).all()
+
+
+@pytest.mark.parametrize("kind", list(RuleKind))
+def test_a_row_scores_the_same_in_any_company(kind: RuleKind) -> None:
+    """Serving scores whatever batch there is, with what was kept of each row."""
+    rule = ExitRule(kind, WEIGHTS)
+    together = score_exits(rule, logits(1), (1.0,) * EXITS).scores
+    for rows in ([8, 2], [5]):
+        kept: Streak | None = None
+        for index, at_exit in enumerate(logits(1)):
+            scores, kept = rule.scores(index, read(at_exit[rows], 1.0), kept)
+            assert torch.equal(scores, together[index, rows])
+
+
+def test_exponents_move_the_threshold_of_an_exit() -> None:
+    exponents = (log(0.9) / log(0.7), 1.0, log(0.9) / log(0.99), 1.0)
+    plain = score_exits(ExitRule(), logits(2, 500), (1.0,) * EXITS).scores
+    bent = score_exits(ExitRule(exponents=exponents), logits(2, 500), (1.0,) * EXITS).scores
+    for index, limit in enumerate((0.7, 0.9, 0.99, 0.9)):
+        assert torch.equal(bent[index] >= 0.9, plain[index] >= limit)
+
+
+def test_rules_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="weight"):
+        ExitRule(RuleKind.AGREEMENT)
+    with pytest.raises(ValueError, match="positive"):
+        ExitRule(exponents=(1.0, 0.0))
+    with pytest.raises(ValueError, match="not for 2 exits"):
+        Calibration((1.0, 1.0), 1.0, (), ExitRule(exponents=(1.0,)))
+
+
+def test_a_rule_survives_the_file() -> None:
+    rule = ExitRule(RuleKind.AGREEMENT, WEIGHTS, (1.0, 2.0, 0.5, 1.0))
+    calibration = Calibration((1.0,) * EXITS, 0.9, (), rule)
+    assert Calibration.from_dict(calibration.to_dict()) == calibration
+    written = calibration.to_dict()
+    del written["rule"]
+    assert Calibration.from_dict(written).rule == ExitRule()

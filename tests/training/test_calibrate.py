@@ -1,0 +1,117 @@
+"""Calibration on made-up logits: honest probabilities, and promises that are kept."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from synthetic import EXIT_LAYERS, logits_and_labels
+
+from offramp.model.calibration import Calibration
+from offramp.model.rules import ExitRule, RuleKind, score_exits
+from offramp.training.calibrate import CalibrationConfig, calibrate_logits
+from offramp.training.sweep import Sweep
+from offramp.training.temperature import fit_temperature
+from offramp.training.tuning import outcomes, tune_thresholds
+
+
+def calibrated(seed: int, rows: int = 600, **options: object) -> Calibration:
+    config = replace(CalibrationConfig(seed=seed), **options)  # type: ignore[arg-type]
+    logits, labels = logits_and_labels(rows, seed)
+    return calibrate_logits(logits, labels, EXIT_LAYERS, config).calibration
+
+
+def test_a_temperature_is_found_again() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(20_000, 4, generator=draw) * 2
+    labels = torch.multinomial(logits.softmax(-1), 1, generator=draw).squeeze(1)
+    assert fit_temperature(logits * 2.5, labels) == pytest.approx(2.5, rel=0.03)
+
+
+def test_calibration_makes_probabilities_honest() -> None:
+    logits, labels = logits_and_labels(4000, 1)
+    report = calibrate_logits(logits, labels, EXIT_LAYERS, CalibrationConfig())
+    assert report.fitted_rows == 1000
+    assert report.tested_rows == 3000
+    for before, after in zip(report.before, report.after, strict=True):
+        assert after.ece < 0.03 < before.ece
+        assert after.brier < before.brier
+        assert sum(bin_.share for bin_ in after.bins) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "budget"), [*((kind, None) for kind in RuleKind), (RuleKind.MAX_PROB, 2.2)]
+)
+def test_promises_are_broken_in_at_most_one_sample_of_twenty(
+    kind: RuleKind, budget: float | None
+) -> None:
+    """Samples of a population; what a promised threshold really loses there is known."""
+    population, truth = logits_and_labels(5_000, 10**6)
+    allowed, broken, useful = 0.03, {"drop": 0, "disagreement": 0}, 0
+    samples = 25
+    draw = torch.Generator().manual_seed(3)
+    for seed in range(samples):
+        rows = torch.randint(len(truth), (500,), generator=draw)
+        config = CalibrationConfig(rule=kind, budget=budget, seed=seed)
+        calibration = calibrate_logits(
+            population[:, rows], truth[rows], EXIT_LAYERS, config
+        ).calibration
+        scored = score_exits(calibration.rule, population, calibration.temperatures)
+        within = calibration.threshold_within(allowed)
+        agreeing = calibration.threshold_agreeing(allowed)
+        at_drop, at_agreement = Sweep.of(scored, truth, EXIT_LAYERS, (within, agreeing)).points()
+        broken["drop"] += at_drop.accuracy_drop > allowed
+        broken["disagreement"] += at_agreement.agreement < 1 - allowed
+        useful += within < 1
+    assert max(broken.values()) <= 0.05 * samples + 3  # and two standard deviations
+    assert useful >= samples / 2
+
+
+def test_thresholds_of_each_exit_do_no_worse_than_one_for_all_within_the_budget() -> None:
+    gained = 0
+    for seed in range(4):
+        logits, labels = logits_and_labels(1000, seed)
+        right = logits.argmax(-1) == labels
+        scores = score_exits(ExitRule(), logits, (2.0,) * 3).scores
+        limits = torch.tensor([tune_thresholds(scores, right, EXIT_LAYERS, 2.0)])
+        shared = torch.linspace(0.3, 0.999, 300).unsqueeze(1).expand(-1, 3)
+        (tuned,), (layers,) = outcomes(scores, right, EXIT_LAYERS, limits.double())
+        accuracies, costs = outcomes(scores, right, EXIT_LAYERS, shared.double())
+        best = accuracies[costs <= 2.0].max()
+        assert layers <= 2.0
+        assert tuned >= best - 0.002  # the grids differ
+        gained += tuned > best
+    assert gained >= 2
+
+
+def test_a_budget_holds_on_rows_not_fitted_on() -> None:
+    calibration = calibrated(0, rows=2000, budget=2.0)
+    at = next(p for p in calibration.table if p.threshold == calibration.default_threshold)
+    assert at.mean_layers == pytest.approx(2.0, abs=0.25)
+
+
+def test_the_default_threshold_is_a_promise() -> None:
+    calibration = calibrated(0, accuracy_drop=0.03)
+    above = [p for p in calibration.table if p.threshold >= calibration.default_threshold]
+    assert 0.5 < calibration.default_threshold < 1
+    assert all(point.accuracy_drop_bound <= 0.03 for point in above)
+    assert calibration.threshold_within(0.0) == 1
+
+
+def test_nothing_is_promised_without_a_test() -> None:
+    measured = calibrated(0)
+    table = tuple(
+        replace(point, accuracy_drop_bound=1.0, disagreement_bound=1.0) for point in measured.table
+    )
+    silent = replace(measured, table=table)
+    assert silent.threshold_within(0.5) == silent.threshold_agreeing(0.5) == 1
+    with pytest.raises(LookupError, match="offramp calibrate"):
+        Calibration.none(3).threshold_within(0.5)
+
+
+def test_too_few_rows_and_impossible_settings() -> None:
+    with pytest.raises(ValueError, match="20 examples"):
+        calibrated(0, rows=10)
+    with pytest.raises(ValueError, match="first exit"):
+        calibrated(0, budget=0.5)
+    with pytest.raises(ValueError, match="fitting share"):
+        CalibrationConfig(fit_share=1.0)

@@ -1,0 +1,136 @@
+"""Whatever is wrong with data is told with its place before anything is trained."""
+
+import csv
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from offramp.training.data import Dataset, Example, load_dataset, load_datasets, load_unlabelled
+from offramp.training.records import Columns, DataError
+
+RECORDS: tuple[dict[str, Any], ...] = (
+    {"text": "fine, film", "text_pair": "why\nnot", "label": "yes"},
+    {"text": "hard", "text_pair": None, "label": "no"},
+)
+EXPECTED = (Example("fine, film", "why\nnot", 1), Example("hard", None, 0))
+
+
+def json_lines(path: Path, records: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
+    plain = json_lines(tmp_path / "a.jsonl", RECORDS)
+    zipped = tmp_path / "a.jsonl.gz"
+    zipped.write_bytes(gzip.compress(plain.read_bytes()))
+    table = pa.Table.from_pylist(list(RECORDS))
+    parquet.write_table(table, tmp_path / "a.parquet")
+    for path in (plain, zipped, tmp_path / "a.parquet"):
+        assert load_dataset(path) == Dataset(EXPECTED, ("no", "yes"))
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_cells_with_commas_and_line_breaks(tmp_path: Path, name: str, delimiter: str) -> None:
+    with (tmp_path / name).open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerows([["sentence", "kind"], ["fine, film\nindeed", "1"], ["hard", "0"]])
+    dataset = load_dataset(tmp_path / name, columns=Columns(text="sentence", label="kind"))
+    assert dataset.labels == ("0", "1")
+    assert [example.label for example in dataset.examples] == [1, 0]
+    assert dataset.examples[0].text == "fine, film\nindeed"
+
+
+def test_a_dataset_of_the_hugging_face_library_keeps_its_label_names(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    made = datasets.Dataset.from_list(
+        [{"text": "fine", "label": 1}, {"text": "hard", "label": 0}], features=features
+    )
+    (tmp_path / "films").mkdir()
+    made.to_parquet(tmp_path / "films" / "train.parquet")
+    dataset = load_dataset(f"{tmp_path / 'films'}:train")
+    assert dataset.labels == ("no", "yes")
+    assert dataset.examples[0] == Example("fine", None, 1)
+    with pytest.raises(DataError, match="cannot be loaded"):
+        load_dataset(f"{tmp_path / 'films'}:other")
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        ('{"text": "a", "label": 0}\n{"text": "b"}', "a.jsonl:2: has no label"),
+        ('{"text": "a", "label": true}', "a.jsonl:1: has no label"),
+        ('{"text": " ", "label": 0}', "a.jsonl:1: has no text"),
+        ('{"text": "a", "label": 0}\n\n{"text', "a.jsonl:3: is not JSON"),
+        ("[1]", "a.jsonl:1: must be a JSON object"),
+        ('{"text": "a", "text_pair": 3, "label": 0}', "a.jsonl:1: text_pair"),
+        ('{"text": "a", "label": -2}', "a.jsonl:1: label -2 is not in 0 to"),
+        ('{"text": "a", "label": 0}\n{"text": "a", "label": "no"}', "mixes label names"),
+        ("", "holds no examples"),
+    ],
+)
+def test_bad_json_lines(tmp_path: Path, lines: str, cause: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(lines)
+    with pytest.raises(DataError, match=cause):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("text,label\na,1\nb\n", "a.csv:3: has not the 2 cells"),
+        ("text,label\na,1\nb,2,3\n", "a.csv:3: has not the 2 cells"),
+        ("words,label\na,1\n", "a.csv:1: has the columns"),
+        ("text,label\na,\n", "a.csv:2: has no label"),
+        ('text,label\n"a,1\n', "a.csv:.*CSV"),
+    ],
+)
+def test_bad_csv(tmp_path: Path, text: str, cause: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=cause):
+        load_dataset(tmp_path / "a.csv")
+
+
+def test_labels_of_dev_must_have_been_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"labels": ["no", "yes", "perhaps"]}')
+    train = load_dataset(json_lines(tmp_path / "train.jsonl", RECORDS))
+    assert train.labels == ("no", "yes", "perhaps")
+    unseen = json_lines(tmp_path / "dev.jsonl", [RECORDS[0], {"text": "x", "label": "perhaps"}])
+    with pytest.raises(DataError, match=r"dev.jsonl:2: label 'perhaps' has no training example"):
+        load_dataset(unseen, train.labels, seen=train.labels_seen)
+    unknown = json_lines(tmp_path / "dev.jsonl", [{"text": "x", "label": "never"}])
+    with pytest.raises(DataError, match=r"dev.jsonl:1: label 'never' is not one of"):
+        load_dataset(unknown, train.labels)
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.parquet").write_text("x")
+    (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe")
+    (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
+    for name, cause in {
+        "a.txt": "is no file that ends in",
+        "missing.jsonl": "cannot be read",
+        "a.parquet": "not readable as Parquet",
+        "bytes.jsonl": "cannot be read",
+        "a.jsonl.gz": "cannot be read",
+    }.items():
+        with pytest.raises(DataError, match=cause):
+            load_dataset(tmp_path / name)
+
+
+def test_several_sources_and_texts_alone(tmp_path: Path) -> None:
+    first = json_lines(tmp_path / "a.jsonl", RECORDS)
+    second = json_lines(tmp_path / "b.jsonl", RECORDS[1:])
+    assert load_datasets([first, second]).examples == (*EXPECTED, EXPECTED[1])
+    assert [example.label for example in load_unlabelled([first, second])] == [-1] * 3

@@ -1,0 +1,101 @@
+"""Evaluation on a tiny checkpoint: curves, the clock's early exits, and the page."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_checkpoint
+
+from offramp.cli.calibrate import main as calibrate
+from offramp.cli.evaluate import main as evaluate_command
+from offramp.model.checkpoint import load_checkpoint
+from offramp.model.rules import ExitRule, RuleKind
+from offramp.training.batches import tokenize
+from offramp.training.bootstrap import draws_of, intervals
+from offramp.training.clock import EarlyExits, time_thresholds
+from offramp.training.data import Dataset, Example, load_dataset
+from offramp.training.evaluate import evaluate
+
+WORDS = ("plug", "poison", "easy", "hard", "fine", "film")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A tiny checkpoint and a file of 120 texts with random labels."""
+    draw = random.Random(0)
+    tiny_checkpoint(tmp_path / "tiny")
+    records = [
+        {"text": " ".join(draw.choices(WORDS, k=draw.randrange(1, 9))), "label": draw.randrange(2)}
+        for _ in range(120)
+    ]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (tmp_path / "test.jsonl").write_text(lines)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", list(RuleKind))
+def test_rows_really_leave_where_the_sweep_says(kind: RuleKind, directory: Path) -> None:
+    checkpoint = load_checkpoint(directory / "tiny")
+    rule = ExitRule(kind, (0.5, 1.0, 2.0))
+    calibration = replace(checkpoint.calibration, rule=rule)
+    dataset = load_dataset(directory / "test.jsonl", checkpoint.config.labels)
+    rows = tokenize(dataset.examples, checkpoint.tokenizer)
+    for threshold in (0.0, 0.3, 0.51, 0.6, 0.7, 1.0):
+        tried = replace(calibration, default_threshold=threshold)
+        evaluated = evaluate(checkpoint.with_calibration(tried), dataset)
+        early = EarlyExits(checkpoint.with_calibration(tried), rule, torch.device("cpu"))
+        batch = sorted(rows, key=lambda row: len(row.tokens))
+        labels, exits = early.answer(batch, threshold)
+        places = [row.index for row in batch]
+        same = exits == evaluated.sweep.exits[0, places]
+        assert same.double().mean() >= 0.98  # a score may lie on the threshold
+        expected = evaluated.logits.argmax(-1)[exits, places]
+        assert torch.equal(labels, expected)
+
+
+def test_timing_compares_with_full_depth(directory: Path) -> None:
+    checkpoint = load_checkpoint(directory / "tiny")
+    dataset = Dataset((Example("easy film", None, 0),) * 40, checkpoint.config.labels)
+    rows = tokenize(dataset.examples, checkpoint.tokenizer)
+    early = EarlyExits(checkpoint, ExitRule(), torch.device("cpu"))
+    (timing,) = time_thresholds(early, rows, (0.0,))
+    assert 0 < timing.lowest <= timing.wall_clock_speedup <= timing.highest
+
+
+def test_bootstrap_intervals_shrink_with_the_sample() -> None:
+    draw = torch.Generator().manual_seed(0)
+    widths: list[float] = []
+    for rows in (100, 1600):
+        values = torch.rand(1, rows, generator=draw) < 0.8
+        ((low, high),) = intervals(values, draws_of(rows))
+        assert low < values.double().mean() < high
+        widths.append(high - low)
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.25)
+    assert widths[0] == pytest.approx(2 * 1.96 * 0.04, rel=0.25)
+
+
+def test_the_command_writes_figures_curves_and_a_page(directory: Path) -> None:
+    checkpoint, data = str(directory / "tiny"), str(directory / "test.jsonl")
+    assert calibrate(["--checkpoint", checkpoint, "--data", data, "--rule", "agreement"]) == 0
+    outputs = [directory / f"out.{kind}" for kind in ("json", "png", "html")]
+    written = [part for path in outputs for part in (f"--{path.suffix[1:]}", str(path))]
+    common = ["--checkpoint", checkpoint, "--data", data, "--timed-rows", "8"]
+    assert evaluate_command([*common, *written]) == 0
+    figures = json.loads(outputs[0].read_text())
+    assert figures["rule"] == "agreement"
+    assert [rule["kind"] for rule in figures["rules"]] == list(RuleKind)
+    assert figures["points"][-1]["threshold"] == 1
+    assert figures["points"][-1]["agreement"] == 1
+    assert figures["points"][-1]["accuracy"] == figures["accuracy_full"]
+    wanted = {"threshold", "accuracy", "agreement", "mean_layers", "layer_speedup"}
+    assert wanted <= figures["points"][0].keys()
+    assert all(rule["timings"] for rule in figures["rules"])
+    assert outputs[1].read_bytes().startswith(b"\x89PNG")
+    page = outputs[2].read_text()
+    assert page.count("<svg") == 4
+    assert "<script" not in page
+    assert 'src="' not in page
+    assert "easy" in page

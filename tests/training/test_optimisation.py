@@ -1,0 +1,56 @@
+"""Gradient equilibrium and the recipes' turns."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_checkpoint
+
+from offramp.model.checkpoint import load_checkpoint
+from offramp.model.packing import PackedTokens
+from offramp.model.tokenizer import Tokens
+from offramp.training.optimisation import staged_logits
+from offramp.training.recipe import PAPER, Recipe, TrainingConfig
+
+
+def test_each_exit_sends_the_first_layer_its_equal_share(tmp_path: Path) -> None:
+    model = load_checkpoint(tiny_checkpoint(tmp_path / "tiny")).model.requires_grad_()
+    row = Tokens((4, 5, 6), (0, 0, 0), truncated=False)
+    packed = PackedTokens.of([row, row], torch.device("cpu"))
+    first = model.encoder.layers[0].get_parameter("qkv.weight")
+
+    def gradients(*, equilibrium: bool) -> list[torch.Tensor]:
+        found: list[torch.Tensor] = []
+        for index in range(3):
+            logits = staged_logits(model, packed, equilibrium=equilibrium)
+            (gradient,) = torch.autograd.grad(logits[index].square().sum(), first)
+            found.append(gradient)
+        return found
+
+    pairs = zip(gradients(equilibrium=False), gradients(equilibrium=True), strict=True)
+    for plain, even in pairs:
+        assert plain.norm() > 0
+        torch.testing.assert_close(even, plain / 3)
+    with torch.no_grad():
+        together = zip(model(packed), staged_logits(model, packed, equilibrium=True), strict=True)
+        assert all(torch.equal(one, other) for one, other in together)
+
+
+def test_turns() -> None:
+    turns = {
+        recipe: [TrainingConfig(recipe).last_exit_alone(step // 3, step) for step in range(6)]
+        for recipe in Recipe
+    }
+    assert turns[Recipe.JOINT] == [False] * 6
+    assert turns[Recipe.MIXED] == [True] * 3 + [False] * 3
+    assert turns[Recipe.ALTERNATING] == [True, False] * 3
+    assert PAPER.recipe is Recipe.JOINT
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="epochs"):
+        TrainingConfig(epochs=0)
+    with pytest.raises(ValueError, match="distillation"):
+        TrainingConfig(distillation=2)
+    with pytest.raises(ValueError, match="fewer than all 1 epochs"):
+        TrainingConfig(epochs=1)

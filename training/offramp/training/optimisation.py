@@ -1,0 +1,89 @@
+"""The optimizer, its schedule, and the gradients that exits send back through shared layers."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from offramp.model.exits import MultiExitModel
+from offramp.model.packing import PackedTokens
+from offramp.training.recipe import TrainingConfig
+
+
+def optimizer_of(model: MultiExitModel, config: TrainingConfig) -> AdamW:
+    """AdamW with rates of their own for heads and layer mixes, which start from nothing."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    heads: list[nn.Parameter] = []
+    mixes: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if name.endswith(".mix"):
+            mixes.append(parameter)
+        elif name.startswith("heads."):
+            heads.append(parameter)
+        elif parameter.ndim > 1:
+            decayed.append(parameter)
+        else:
+            plain.append(parameter)
+    return AdamW(
+        [
+            {"params": decayed, "lr": config.learning_rate, "weight_decay": config.weight_decay},
+            {"params": plain, "lr": config.learning_rate, "weight_decay": 0.0},
+            {"params": heads, "lr": config.head_learning_rate, "weight_decay": 0.0},
+            {"params": mixes, "lr": config.mix_learning_rate, "weight_decay": 0.0},
+        ],
+        fused=True,
+    )
+
+
+def schedule_of(optimizer: AdamW, steps: int, config: TrainingConfig) -> LambdaLR:
+    """Linear warm-up, then linear decay to nothing at the last step, or constant rates."""
+    warmup = max(1, int(steps * config.warmup_share))
+
+    def share(step: int) -> float:
+        left = max(0.0, (steps - step) / max(1, steps - warmup)) if config.decay else 1.0
+        return min((step + 1) / warmup, left)
+
+    return LambdaLR(optimizer, share)
+
+
+def staged_logits(
+    model: MultiExitModel, packed: PackedTokens, *, equilibrium: bool
+) -> list[Tensor]:
+    """Logits of every exit, `[rows, labels]` each; with `equilibrium`, gradients shared evenly.
+
+    A layer below k exits then receives the mean of their gradients and not the sum: the exit with
+    k - 1 after it sends 1 / k of its own, and what comes from beyond is scaled by (k - 1) / k
+    (Li et al., "Improved Techniques for Training Adaptive Deep Networks", ICCV 2019; Liu et al.,
+    ElasticBERT, NAACL 2022).
+    """
+    if not equilibrium:
+        return model.forward(packed)
+    logits: list[Tensor] = []
+    hidden, pooled = model.encoder.embed(packed), None
+    for stage in range(model.config.exits):
+        exits = model.config.exits - stage
+        output = model.run_stage(stage, hidden, pooled, packed.layout)
+        logits.append(_scaled(output.logits, 1 / exits))
+        hidden = _scaled(output.hidden, (exits - 1) / exits)
+        pooled = _scaled(output.pooled, (exits - 1) / exits)
+    return logits
+
+
+def _scaled(values: Tensor, share: float) -> Tensor:
+    """The same values, whose gradient is scaled on its way back."""
+    alias = values.view_as(values)
+    if alias.requires_grad:
+        alias.register_hook(_scaling(share))  # type: ignore[no-untyped-call]
+    return alias
+
+
+def _scaling(share: float) -> Callable[[Tensor], Tensor]:
+    return lambda gradient: gradient * share
+
+
+def autocast(device: torch.device, config: TrainingConfig) -> torch.autocast:
+    """Computing in bfloat16 where the configuration says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)

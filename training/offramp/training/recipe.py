@@ -1,0 +1,93 @@
+"""Recipes and hyper-parameters: which exits are trained when, and how.
+
+- `joint`: every exit from the first step (Schwartz et al., ACL 2020).
+- `mixed`: the last exit alone first, then all of them (Kubaty et al., ICML 2025), which spares
+  full depth from the early exits' conflicting gradients.
+- `alternating`: the last exit alone and all of them, step by step in turn (Xin et al., BERxiT,
+  EACL 2021).
+
+Self-distillation and gradient equilibrium go with each.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Recipe(StrEnum):
+    """Which exits are trained when."""
+
+    JOINT = "joint"
+    MIXED = "mixed"
+    ALTERNATING = "alternating"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Hyper-parameters; learning rates are peaks of a linear warm-up and decay.
+
+    What is evaluated and kept is the moving average of the weights over the steps, which each step
+    keeps by the share `averaging` (Izmailov et al., UAI 2018, on why averages generalise; 0 is
+    none). `distillation` is the share (0 to 1) of self-distillation in the early exits' losses,
+    `equilibrium` whether exits share a layer's gradient evenly (see `staged_logits`), and
+    `last_exit_epochs` how many of the epochs `mixed` spends on the last exit alone. Training
+    stops after `patience` epochs in a row without a better one (0: never). Rates stay constant
+    after the warm-up unless `decay`.
+    """
+
+    recipe: Recipe = Recipe.MIXED
+    epochs: int = 4
+    last_exit_epochs: int = 1
+    batch_rows: int = 64
+    learning_rate: float = 5e-5
+    head_learning_rate: float = 1e-3
+    mix_learning_rate: float = 1e-2
+    weight_decay: float = 0.01
+    warmup_share: float = 0.06
+    decay: bool = True
+    dropout: float = 0.1
+    distillation: float = 0.5
+    equilibrium: bool = False
+    gradient_norm: float = 1.0
+    averaging: float = 0.999
+    patience: int = 0
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("distillation", "warmup_share", "averaging"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in 0 to 1, not {getattr(self, name)}")
+        if self.recipe is Recipe.MIXED and not 0 <= self.last_exit_epochs < self.epochs:
+            raise ValueError(
+                f"mixed trains the last exit alone for fewer than all {self.epochs} epochs,"
+                f" not {self.last_exit_epochs}"
+            )
+
+    def last_exit_alone(self, epoch: int, step: int) -> bool:
+        """Whether this step (both from 0) trains the last exit alone."""
+        match self.recipe:
+            case Recipe.JOINT:
+                return False
+            case Recipe.MIXED:
+                return epoch < self.last_exit_epochs
+            case Recipe.ALTERNATING:
+                return step % 2 == 0
+
+
+PAPER = TrainingConfig(
+    recipe=Recipe.JOINT,
+    epochs=2,
+    batch_rows=72,
+    learning_rate=2e-5,
+    head_learning_rate=2e-5,
+    mix_learning_rate=2e-5,
+    weight_decay=0.0,
+    warmup_share=0.0,
+    decay=False,
+    distillation=0.0,
+    averaging=0.0,
+)
+"""Schwartz et al. 2020: plain Adam, no warm-up, the plain sum of the exits' losses."""

@@ -1,0 +1,136 @@
+"""Records as they come: JSON Lines, CSV, Parquet, or a dataset of the Hugging Face library.
+
+What a source is follows from its name. Every record comes with its place (a line or a row), so
+that whatever is wrong with it can be found.
+"""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+JSON_LINES = (".jsonl", ".jsonl.gz")
+SEPARATED = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
+PARQUET = ".parquet"
+
+
+class DataError(Exception):
+    """Labelled data that cannot be used; names the source, the line or row, and the cause."""
+
+    def __init__(self, source: str | Path, line: int | None, cause: str) -> None:
+        super().__init__(f"{source}:{line}: {cause}" if line else f"{source}: {cause}")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns that hold text, second text (where there is one) and label."""
+
+    text: str = "text"
+    text_pair: str = "text_pair"
+    label: str = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All records of a source by their places, and the label names that it declares, if any."""
+
+    records: tuple[tuple[int, Mapping[str, Any]], ...]
+    label_names: tuple[str, ...] | None = None
+
+
+def read_source(source: str | Path, columns: Columns) -> Source:
+    """Read a file or a dataset `NAME:SPLIT` or `NAME:CONFIG:SPLIT`; raises DataError.
+
+    A name is a hub's, or a directory that the `datasets` library loads.
+    """
+    path, name = Path(source), str(source)
+    try:
+        if name.endswith(JSON_LINES):
+            with _open(path) as file:
+                return Source(tuple(_json_lines(path, file)))
+        for suffix, delimiter in SEPARATED.items():
+            if name.endswith(suffix):
+                with _open(path) as file:
+                    return Source(tuple(_separated(path, file, delimiter, columns)))
+        if name.endswith(PARQUET):
+            return _parquet(path)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(path, None, f"cannot be read: {error}") from error
+    if path.is_file() or ":" not in name:
+        endings = ", ".join((*JSON_LINES, *SEPARATED, PARQUET))
+        raise DataError(
+            source, None, f"is no file that ends in {endings}, nor a dataset's NAME:SPLIT"
+        )
+    return _hugging_face(name, columns)
+
+
+def _open(path: Path) -> TextIO:
+    opener = gzip.open if path.suffix == ".gz" else open
+    return cast("TextIO", opener(path, "rt", encoding="utf-8-sig", newline=""))
+
+
+def _json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(path, number, f"is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise DataError(path, number, "must be a JSON object with text and label")
+        yield number, record
+
+
+def _separated(
+    path: Path, file: TextIO, delimiter: str, columns: Columns
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+    try:
+        header = reader.fieldnames or []
+        if columns.text not in header:
+            raise DataError(path, 1, f"has the columns {list(header)}; none is {columns.text!r}")
+        for record in reader:
+            if None in record or None in record.values():
+                raise DataError(path, reader.line_num, f"has not the {len(header)} cells of line 1")
+            label = record.get(columns.label) or ""
+            index = label.strip().removeprefix("-").isdecimal()
+            typed = {columns.label: int(label)} if index else {}
+            yield reader.line_num, {**record, **typed}
+    except csv.Error as error:
+        raise DataError(path, reader.line_num, f"is not readable as CSV: {error}") from error
+
+
+def _parquet(path: Path) -> Source:
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - optional
+    except ModuleNotFoundError:
+        raise DataError(path, None, "needs pyarrow: pip install 'offramp[data]'") from None
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except ArrowException as error:
+        raise DataError(path, None, f"is not readable as Parquet: {error}") from error
+    return Source(tuple(enumerate(rows, start=1)))
+
+
+def _hugging_face(source: str, columns: Columns) -> Source:
+    name, *config, split = source.split(":")
+    if len(config) > 1:
+        raise DataError(source, None, "is not NAME:SPLIT or NAME:CONFIG:SPLIT")
+    try:
+        from datasets import ClassLabel, load_dataset  # noqa: PLC0415 - optional
+    except ModuleNotFoundError:
+        raise DataError(
+            source, None, "is no file; a dataset needs: pip install 'offramp[data]'"
+        ) from None
+    try:
+        dataset = load_dataset(name, *config, split=split)
+    except Exception as error:
+        raise DataError(source, None, f"cannot be loaded: {error}") from error
+    feature = (dataset.features or {}).get(columns.label)
+    names = tuple(feature.names) if isinstance(feature, ClassLabel) else None
+    rows = (cast("Mapping[str, Any]", row) for row in dataset)
+    return Source(tuple(enumerate(rows, start=1)), names)
