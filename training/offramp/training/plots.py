@@ -20,7 +20,8 @@ def curves(evaluation: Evaluation) -> Figure:
     for colour, rule in zip(COLOURS, evaluation.rules, strict=True):
         layers = [point.mean_layers for point in rule.points]
         own = rule.kind is evaluation.rule
-        style = {"color": colour, "lw": 2.2 if own else 1.3, "label": str(rule.kind)}
+        width, place = (2.4, 4) if own else (1.3, 3)
+        style = {"color": colour, "lw": width, "zorder": place, "label": str(rule.kind)}
         accuracy.plot(layers, [point.accuracy for point in rule.points], **style)
         agreement.plot(layers, [point.agreement for point in rule.points], **style)
         if own:

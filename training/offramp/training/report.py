@@ -46,7 +46,7 @@ def report(evaluated: Evaluated, checkpoint: Checkpoint, dataset: Dataset, sourc
         calibration=checkpoint.calibration,
         evaluation=evaluation,
         default=evaluation.default,
-        shown=_shown(evaluation.points),
+        shown=_shown(evaluation.points, evaluation.default),
         exits=zip(
             evaluation.exit_layers,
             evaluation.exit_accuracies,
@@ -66,12 +66,12 @@ def report(evaluated: Evaluated, checkpoint: Checkpoint, dataset: Dataset, sourc
     )
 
 
-def _shown(points: Sequence[Point]) -> list[Point]:
-    """Some points from the fastest to full depth, evenly apart in mean layers."""
+def _shown(points: Sequence[Point], default: Point) -> list[Point]:
+    """The default, and some points from the fastest to full depth, evenly apart in layers."""
     first, last = points[0].mean_layers, points[-1].mean_layers
     wanted = [first + (last - first) * i / (SHOWN_LAYERS - 1) for i in range(SHOWN_LAYERS)]
     chosen = {min(points, key=lambda p: abs(p.mean_layers - at)) for at in wanted}
-    return sorted(chosen, key=lambda point: point.threshold)
+    return sorted({*chosen, default}, key=lambda point: point.threshold)
 
 
 def _leaving(evaluated: Evaluated) -> list[float]:
