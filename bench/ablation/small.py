@@ -27,9 +27,9 @@ MAX_ROWS = 8
 FIXED_COSTS = (0.5, 4.0, 16.0)
 LOADS = (0.5, 0.8, 0.9)
 STAGES_RUN = 1.75
-REQUESTS = 40_000
+REQUESTS = 15_000
 SEEDS = (1, 2, 3)
-COMPARED = ("adaptive", "drain", "fullest", "square-root", "remaining-work")
+COMPARED = ("adaptive", "fullest", "square-root", "remaining-work")
 BOUNDS = {0.5: (48, 28, 28), 0.8: (64, 32, 32), 0.9: (110, 48, 48)}
 
 

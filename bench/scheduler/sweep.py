@@ -18,8 +18,8 @@ from offramp.scheduler.rules import rules
 from offramp.scheduler.workload import Workload
 
 SHAPES = (64.0, 8.0, 0.5)
-ROWS = (1, 4, 16, 32, 128)
-RATES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+ROWS = (1, 8, 32, 128)
+RATES = (0.0, 0.1, 0.3, 0.5, 0.8, 1.0)
 STAGES = 6
 TARGET = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
 
@@ -43,7 +43,7 @@ def saturation(
 def cell(case: tuple[float, int, int]) -> list[dict[str, Any]]:
     """All exit rates of one shape, batch size and number of slots."""
     fixed_cost, rows, slots = case
-    requests = max(2000, 100 * rows)
+    requests = max(1500, 60 * rows)
     without = saturation(fixed_cost, rows, slots, shares(0.5), "no-exits", requests)
     result: list[dict[str, Any]] = []
     for rate in RATES:
