@@ -28,8 +28,9 @@ BURST_REQUESTS = 50
 class Workload:
     """Requests to simulate; times in seconds, `rate` in requests a second.
 
-    `shares` leave at each exit, and all are one token long; or each is as one of the `samples`,
-    pairs of exit and tokens. `deadline` counts from arrival, `bulk` is the share of bulk requests.
+    `shares` leave at each exit and lengths are drawn from `tokens`; or each request is as one of
+    the `samples`, pairs of exit and tokens. `deadline` counts from arrival, `bulk` is the share of
+    bulk requests.
     Raises ValueError of what cannot be meant.
     """
 
@@ -42,6 +43,7 @@ class Workload:
     deadline: float = inf
     deadline_action: DeadlineAction = DeadlineAction.BEST_ANSWER
     bulk: float = 0.0
+    tokens: Sequence[int] = (1,)
     samples: Sequence[tuple[int, int]] = ()
     exits: bool = True
 
@@ -62,7 +64,8 @@ class Workload:
         if self.samples:
             drawn = chance.choices(self.samples, k=self.requests)
         else:
-            drawn = [(one, 1) for one in chance.choices(exits, self.shares, k=self.requests)]
+            left = chance.choices(exits, self.shares, k=self.requests)
+            drawn = list(zip(left, chance.choices(self.tokens, k=self.requests), strict=True))
         threshold = THRESHOLD if self.exits else inf
         requests: list[Request] = []
         for arrived, (exit_index, tokens) in zip(self._times(chance), drawn, strict=False):
