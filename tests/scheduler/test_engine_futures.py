@@ -1,0 +1,117 @@
+"""Whoever asked the engine hears of it: every future settles, whatever happens to its request."""
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+from fakes import FakeBackend, scheduler
+
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.engine import Engine
+from offramp.scheduler.errors import DrainingError, QueueFullError, StepFailedError
+from offramp.scheduler.request import Answer, Reading, Terms
+from offramp.scheduler.scheduler import Scheduler
+
+TERMS = Terms(threshold=0.8, min_exit=0, max_exit=99)
+SHALLOW, DEEP, POISON = (0.9, 0.9, 0.9), (0.1, 0.2, 0.3), (-1.0, -1.0, -1.0)
+PATIENCE = 30.0
+
+
+class GatedBackend(FakeBackend):
+    """Fake readings, once the gate is open; `entered` says that a step waits before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.entered = threading.Event(), threading.Event()
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        self.entered.set()
+        assert self.gate.wait(PATIENCE)
+        return super().run(batch)
+
+    async def is_entered(self) -> None:
+        assert await asyncio.to_thread(self.entered.wait, PATIENCE)
+
+
+@asynccontextmanager
+async def running(core: Scheduler, backend: FakeBackend) -> AsyncGenerator[Engine]:
+    """An engine on a thread of its own, stopped and empty at the end."""
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(core, backend, executor)
+        task = asyncio.create_task(engine.run())
+        yield engine
+        engine.stop()
+        await asyncio.wait_for(task, PATIENCE)
+        assert engine.scheduler.idle
+        assert engine.scheduler.slots.held == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_every_future_settles(seed: int) -> None:
+    draw = random.Random(seed)
+    async with running(scheduler(slots=8, max_batch_rows=4), FakeBackend()) as engine:
+        futures: list[asyncio.Future[Answer]] = []
+        for _ in range(300):
+            kind = draw.choices((SHALLOW, DEEP, POISON), (6, 6, 1))[0]
+            futures.append(engine.submit(kind, 8, TERMS, 0.0))
+            if draw.random() < 0.2:
+                draw.choice(futures).cancel()
+            if draw.random() < 0.1:
+                await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        kinds = {type(outcome) for outcome in outcomes}
+        assert kinds == {Answer, StepFailedError, asyncio.CancelledError}
+
+
+async def test_cancelling_in_a_step_frees_the_slot_when_it_ends() -> None:
+    backend = GatedBackend()
+    async with running(scheduler(slots=1), backend) as engine:
+        first = engine.submit(DEEP, 8, TERMS, 0.0)
+        await backend.is_entered()
+        first.cancel()
+        second = engine.submit(SHALLOW, 8, TERMS, 0.0)
+        assert engine.scheduler.slots.held == 1
+        backend.gate.set()
+        assert (await second).exit == 0
+        assert engine.scheduler.slots.held == 0
+        assert [batch.stage for batch in backend.batches] == [0, 0]
+
+
+async def test_room_is_given_in_turn_and_not_lost_on_who_left() -> None:
+    core, backend = scheduler(slots=1, max_batch_rows=1, max_queue_requests=1), GatedBackend()
+    async with running(core, backend) as engine:
+        held = [engine.submit(SHALLOW, 8, TERMS, 0.0)]
+        await backend.is_entered()
+        held.append(engine.submit(SHALLOW, 8, TERMS, 0.0))
+        with pytest.raises(QueueFullError):
+            engine.submit(SHALLOW, 8, TERMS, 0.0)
+        order: list[int] = []
+
+        async def wait(number: int) -> None:
+            await engine.room()
+            held.append(engine.submit(SHALLOW, 8, TERMS, 0.0))
+            order.append(number)
+
+        waiting = [asyncio.ensure_future(wait(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        backend.gate.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert order == [1, 2, 3]
+        assert all([await future for future in held])
+
+
+async def test_after_stop_nothing_new_is_taken_and_what_is_held_is_answered() -> None:
+    backend = GatedBackend()
+    async with running(scheduler(slots=1), backend) as engine:
+        held = [engine.submit(DEEP, 8, TERMS, 0.0) for _ in range(5)]
+        await backend.is_entered()
+        engine.stop()
+        with pytest.raises(DrainingError):
+            engine.submit(SHALLOW, 8, TERMS, 0.0)
+        backend.gate.set()
+        assert [(await future).exit for future in held] == [2] * 5
