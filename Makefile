@@ -28,7 +28,7 @@ package: .venv/ready
 	.ci/package
 
 bench: .venv/ready
-	$(BIN)/python bench/serving.py
+	$(BIN)/python bench/regressions.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

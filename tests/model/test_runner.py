@@ -119,9 +119,11 @@ def test_a_row_says_the_same_alone_and_in_a_crowd() -> None:
         torch.testing.assert_close(together[:1], single, atol=2e-5, rtol=1e-4)
 
 
-def test_int8_is_refused_where_it_does_not_exist() -> None:
+def test_a_precision_is_refused_where_it_does_not_exist() -> None:
     with pytest.raises(ValueError, match="int8 is not available on meta"):
         runner_of(model_of(CONFIG), torch.device("meta"), Precision.INT8)
+    with pytest.raises(ValueError, match="float16 is for GPUs"):
+        runner_of(model_of(CONFIG), CPU, Precision.FLOAT16)
 
 
 def test_buckets_hold_what_they_are_for() -> None:

@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": "measure a checkpoint on labelled text, threshold by threshold",
     "serve": "serve checkpoints over gRPC",
     "simulate": "the scheduler in virtual time: latency against load, replicas for a target",
+    "bench": "put load on a server and measure its answers",
     "classify": "classify texts, through a server or in this process",
     "health": "ask whether a server serves, for probes",
 }

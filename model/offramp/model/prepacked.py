@@ -62,16 +62,15 @@ class PrepackedLayer:
         self._down.added(self._up.activated(hidden, self._activation), hidden)
 
     def _attend(self, qkv: Tensor, layout: Layout) -> Tensor:
-        size = qkv.shape[1] // 3
-        context = qkv.new_empty(len(qkv), size)
-        if len(qkv) > layout.tokens:
-            context[layout.tokens :] = 0
         split = qkv.view(len(qkv), 3, self._heads, -1)
+        parts: list[Tensor] = []
         for run in layout.runs:
             query, key, value = run.of(split).permute(2, 0, 3, 1, 4).unbind()
             attended = functional.scaled_dot_product_attention(query, key, value)
-            run.of(context).copy_(attended.transpose(1, 2).reshape(run.rows, run.length, size))
-        return context
+            parts.append(attended.transpose(1, 2).reshape(run.rows * run.length, -1))
+        if fill := len(qkv) - layout.tokens:
+            parts.append(qkv.new_zeros(fill, qkv.shape[1] // 3))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class PrepackedRunner:

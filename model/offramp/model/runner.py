@@ -29,6 +29,7 @@ class Precision(StrEnum):
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
     INT8 = "int8"
 
 
@@ -88,6 +89,8 @@ def runner_of(
     model: MultiExitModel, device: torch.device, precision: Precision = Precision.FLOAT32
 ) -> StageRunner:
     """The quickest runner for a model in evaluation mode; raises ValueError where there is none."""
+    if device.type == "cpu" and precision is Precision.FLOAT16:
+        raise ValueError("float16 is for GPUs; use float32, bfloat16 or int8")
     if device.type == "cpu" and can_prepack():
         projections: dict[Precision, type[Projection]] = {
             Precision.FLOAT32: Float32Projection,

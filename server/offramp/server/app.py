@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.model.rules import PLAIN
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
@@ -25,6 +25,7 @@ from offramp.scheduler.scheduler import Scheduler
 from offramp.server.auth import TokenInterceptor
 from offramp.server.backend import TorchBackend
 from offramp.server.config import ServerConfig
+from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 from offramp.server.interceptors import ErrorInterceptor
 from offramp.server.served import ModelRegistry, ServedModel
 from offramp.server.servicer import ClassifierServicer, ModelServicer
@@ -73,11 +74,15 @@ class App:
         self._started = time.monotonic()
         self._config = config
         self._telemetry = telemetry
-        self._make_backend = make_backend or partial(TorchBackend, precision=config.precision)
         self._loop_lag = LoopLag(telemetry.registry) if telemetry.registry else None
         self._device_kind = _usable(config.device)
+        on_gpu = self._device_kind.type == "cuda"
+        self._make_backend = make_backend or _backend_of(config, on_gpu=on_gpu)
         self._device = ThreadPoolExecutor(
-            1, "offramp-device", initializer=_use_threads, initargs=(config.threads,)
+            STEPS_IN_FLIGHT if on_gpu else 1,
+            "offramp-device",
+            initializer=_use_threads,
+            initargs=(config.threads,),
         )
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
         self.models = ModelRegistry([self._load(path) for path in config.checkpoints])
@@ -215,6 +220,25 @@ def _usable(name: str) -> torch.device:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"device {name!r} is not usable here: {cause}") from error
     return device
+
+
+def _backend_of(config: ServerConfig, *, on_gpu: bool) -> MakeBackend:
+    limits = config.limits
+
+    def make(checkpoint: Checkpoint, slots: int, device: torch.device) -> MeasuredBackend:
+        # The graphs read confidences; other exit rules are scored step by step.
+        if not on_gpu or checkpoint.calibration.rule != PLAIN:
+            return TorchBackend(checkpoint, slots, device, config.precision)
+        return DeviceBackend(
+            checkpoint,
+            slots,
+            device,
+            max_rows=limits.max_batch_rows,
+            max_tokens=limits.max_batch_tokens,
+            precision=config.precision,
+        )
+
+    return make
 
 
 def _use_threads(threads: int) -> None:

@@ -77,6 +77,5 @@ def model_message(checkpoint: Checkpoint) -> models_pb.Model:
 
 
 def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(max(0, int(seconds * 1e9)))
-    return duration
+    whole, nanos = divmod(max(0, int(seconds * 1e9)), 1_000_000_000)
+    return Duration(seconds=whole, nanos=nanos)

@@ -1,0 +1,240 @@
+"""What serving costs when the model costs nothing, server and generator on the same cores.
+
+    python bench/overhead.py --texts sst2/test.jsonl.gz --json bench/results/overhead.json
+
+The real server, tokenizer included, with a backend that answers at once; beside it, in turn, a
+bare grpc.aio echo of the same bytes. Reported: unary calls a second of both, texts a second over
+streams of 32 texts a message, the longest step of the server's event loop, and with `--profile`
+where the server's time goes.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import json
+import multiprocessing
+import pstats
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import torch
+import uvloop
+
+from offramp.cli.bench import read_texts
+from offramp.cli.load.report import circumstances, yardstick
+from offramp.model.checkpoint import Checkpoint
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.request import Reading
+from offramp.server.app import App
+from offramp.server.config import Limits, ServerConfig
+from offramp.v1 import classification_pb2 as pb
+from offramp.v1 import classifier_service_pb2 as service_pb
+
+ROOT = Path(__file__).parents[1]
+INPUTS_PER_MESSAGE = 32
+IN_FLIGHT = 64
+WINDOW_MESSAGES = 8
+CLASSIFY = "/offramp.v1.ClassifierService/ClassifyText"
+STREAM = "/offramp.v1.ClassifierService/StreamClassifyText"
+ECHO = "/echo.Echo/Echo"
+HEARTBEAT = 0.001
+
+
+class InstantBackend:
+    """Sure of everything, at once."""
+
+    def __init__(self, checkpoint: Checkpoint, slots: int, device: torch.device) -> None:
+        del checkpoint, slots, device
+        self.positions = 0
+        self._reading = Reading(1, 0.99, (0.01, 0.99))
+
+    def warm(self, tokens: int) -> None:
+        """Nothing to compile."""
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        """The same reading for all."""
+        self.positions = batch.tokens
+        return [self._reading] * len(batch.requests)
+
+
+class LoopWatch:
+    """Notes how long the event loop was held: the delay of a timer beyond its time."""
+
+    def __init__(self) -> None:
+        self.holds: list[float] = []
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            started = time.perf_counter()
+            await asyncio.sleep(HEARTBEAT)
+            self.holds.append(time.perf_counter() - started - HEARTBEAT)
+
+
+async def _serve(checkpoint: Path, pipe: Connection, *, profiled: bool) -> None:
+    limits = Limits(max_batch_rows=64, slots=256, max_batch_tokens=4096)
+    config = ServerConfig("127.0.0.1:0", (checkpoint,), limits=limits, stream_window=512)
+    app = App(config, make_backend=InstantBackend)
+    echo = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+
+    async def answer(request: bytes, _: object) -> bytes:
+        return request
+
+    handler = grpc.unary_unary_rpc_method_handler(answer)
+    echo.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("echo.Echo", {"Echo": handler}),)
+    )
+    echo_port = echo.add_insecure_port("127.0.0.1:0")
+    await echo.start()
+    pipe.send((await app.start(), f"127.0.0.1:{echo_port}"))
+    watch = LoopWatch()
+    watching = asyncio.create_task(watch.run())
+    profile = cProfile.Profile()
+    if profiled:
+        profile.enable()
+    await asyncio.to_thread(pipe.recv)
+    if profiled:
+        profile.disable()
+        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    await app.stop()
+    await echo.stop(0)
+    holds = sorted(watch.holds)
+    pipe.send({"longest_ms": holds[-1] * 1e3, "p999_ms": holds[int(len(holds) * 0.999)] * 1e3})
+
+
+def server_process(checkpoint: Path, pipe: Connection, profiled: bool) -> None:  # noqa: FBT001
+    """Serve in a process of its own until told to stop."""
+    uvloop.run(_serve(checkpoint, pipe, profiled=profiled))
+
+
+async def unary_rate(address: str, method: str, messages: Sequence[bytes], seconds: float) -> float:
+    """Calls a second with many under way; messages were made beforehand, answers stay bytes."""
+    done = 0
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary(method, _same, _same)
+        ends = time.perf_counter() + seconds
+
+        async def worker(start: int) -> None:
+            nonlocal done
+            at = start
+            while time.perf_counter() < ends:
+                await call(messages[at % len(messages)])
+                at += IN_FLIGHT
+                done += 1
+
+        await asyncio.gather(*(worker(start) for start in range(IN_FLIGHT)))
+    return done / seconds
+
+
+async def stream_rate(address: str, messages: Sequence[bytes], seconds: float) -> float:
+    """Texts a second answered over one stream that is never short of messages."""
+    answered = 0
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream = channel.stream_stream(STREAM, _same, _same)()  # type: ignore[call-arg]
+        room = asyncio.Semaphore(WINDOW_MESSAGES)
+        started = time.perf_counter()
+
+        async def write() -> None:
+            at = 0
+            while time.perf_counter() - started < seconds:
+                await room.acquire()
+                await stream.write(messages[at % len(messages)])
+                at += 1
+            await stream.done_writing()
+
+        writer = asyncio.create_task(write())
+        credit = 0
+        while (answer := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            count = len(
+                service_pb.StreamClassifyTextResponse.FromString(cast("bytes", answer)).results
+            )
+            answered += count
+            credit += count
+            while credit >= INPUTS_PER_MESSAGE:
+                credit -= INPUTS_PER_MESSAGE
+                room.release()
+        await writer
+        return answered / (time.perf_counter() - started)
+
+
+def _same(message: bytes) -> bytes:
+    return message
+
+
+async def _rounds(
+    ours: str, echo: str, texts: Sequence[str], seconds: float, rounds: int
+) -> dict[str, Any]:
+    unary = [
+        service_pb.ClassifyTextRequest(inputs=[pb.TextInput(text=text)]).SerializeToString()
+        for text in texts
+    ]
+    stream = [
+        service_pb.StreamClassifyTextRequest(
+            inputs=[
+                service_pb.CorrelatedInput(correlation_id=str(i), input=pb.TextInput(text=text))
+                for i, text in enumerate(texts[at : at + INPUTS_PER_MESSAGE])
+            ]
+        ).SerializeToString()
+        for at in range(0, len(texts) - INPUTS_PER_MESSAGE + 1, INPUTS_PER_MESSAGE)
+    ]
+    found: dict[str, list[float]] = {"echo": [], "unary": [], "stream": []}
+    for _ in range(rounds):
+        found["echo"].append(await unary_rate(echo, ECHO, unary, seconds))
+        found["unary"].append(await unary_rate(ours, CLASSIFY, unary, seconds))
+        found["stream"].append(await stream_rate(ours, stream, seconds))
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    return {
+        "unary_calls_per_second": middle["unary"],
+        "echo_calls_per_second": middle["echo"],
+        "unary_share_of_echo": middle["unary"] / middle["echo"],
+        "streamed_texts_per_second": middle["stream"],
+        "rounds": found,
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(
+        description="Measure what serving costs when the model costs nothing."
+    )
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    texts = read_texts(args.texts)
+    pipe, far = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=server_process, args=(args.checkpoint, far, args.profile))
+    process.start()
+    ours, echo = pipe.recv()
+    before = yardstick()
+    found = uvloop.run(_rounds(ours, echo, texts, args.seconds, args.rounds))
+    pipe.send("stop")
+    record = {
+        **circumstances(),
+        "yardstick_gflops": [before, yardstick()],
+        **found,
+        "event_loop": pipe.recv(),
+    }
+    process.join()
+    print(json.dumps(record, indent=1))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

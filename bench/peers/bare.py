@@ -1,0 +1,124 @@
+"""Our stages and ONNX Runtime's bare forward in turn, one sentence at a time, no server around.
+
+    python bench/peers/bare.py --texts sst2/test.jsonl.gz --json bench/results/bare.json
+
+Two of ours: full depth, and stage by stage with the reading of each exit until a sentence is
+confident, as the server's backend runs a lone request. `--cpu-time` counts CPU seconds on one
+thread, for machines that others use.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+import torch  # noqa: E402
+from catalog import GRPC, SERVERS, environment, exported  # noqa: E402
+
+from offramp.cli.bench import read_texts  # noqa: E402
+from offramp.cli.load.report import circumstances  # noqa: E402
+from offramp.model.checkpoint import load_checkpoint  # noqa: E402
+from offramp.model.tokenizer import Tokens  # noqa: E402
+from offramp.scheduler.backend import Batch  # noqa: E402
+from offramp.scheduler.request import Request, Terms  # noqa: E402
+from offramp.server.backend import TorchBackend  # noqa: E402
+
+ROUNDS = 5
+
+
+class Ours:
+    """The server's backend with one request at a time."""
+
+    def __init__(self, checkpoint: Path, texts: Sequence[str]) -> None:
+        loaded = load_checkpoint(checkpoint)
+        self._exits = loaded.config.exits
+        self._default = loaded.calibration.default_threshold
+        self._backend = TorchBackend(loaded, 1, torch.device("cpu"))
+        self._backend.warm(loaded.config.max_tokens)
+        self._rows = loaded.tokenizer.encode([(text, None) for text in texts])
+
+    def median(self, clock: Callable[[], float], *, early: bool) -> float:
+        """Median milliseconds of a sentence."""
+        threshold = self._default if early else 2.0
+        times: list[float] = []
+        for row in self._rows:
+            started = clock()
+            self._classify(row, threshold)
+            times.append((clock() - started) * 1e3)
+        return statistics.median(times)
+
+    def _classify(self, row: Tokens, threshold: float) -> None:
+        terms = Terms(threshold, 0, self._exits - 1)
+        request = Request(row, len(row), terms, 0.0, deliver=lambda _: None, slot=0)
+        for stage in range(self._exits):
+            reading = self._backend.run(Batch(stage, (request,), 0.0))[0]
+            if reading.score >= threshold:
+                return
+
+
+def bare(model: Path, texts: Path, threads: int, *, cpu_time: bool) -> float:
+    """ONNX Runtime's median milliseconds."""
+    bin_ = environment("grpc", GRPC)
+    command = [str(bin_ / "python"), str(SERVERS / "forward.py"), str(texts)]
+    command += ["--threads", str(threads), *(["--cpu-time"] if cpu_time else [])]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OFFRAMP_PEER_MODEL": str(model)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(json.loads(done.stdout)["p50_ms"])
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description="Our stages and ONNX Runtime in turn.")
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
+    parser.add_argument("--sentences", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    if args.cpu_time:
+        args.threads = 1
+    torch.set_num_threads(args.threads)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    texts = read_texts(args.texts)[: args.sentences]
+    model = exported(args.checkpoint)
+    (model / "texts.json").write_text(json.dumps(texts))
+    ours = Ours(args.checkpoint, texts)
+    ours.median(clock, early=False)
+    rounds: dict[str, list[float]] = {"onnxruntime": [], "full_depth": [], "default_threshold": []}
+    for _ in range(ROUNDS):
+        found = bare(model, model / "texts.json", args.threads, cpu_time=args.cpu_time)
+        rounds["onnxruntime"].append(found)
+        rounds["full_depth"].append(ours.median(clock, early=False))
+        rounds["default_threshold"].append(ours.median(clock, early=True))
+    middle = {name: statistics.median(values) for name, values in rounds.items()}
+    record = {
+        **circumstances(),
+        "threads": args.threads,
+        "clock": "cpu" if args.cpu_time else "wall",
+        "p50_ms": middle,
+        "full_depth_over_onnxruntime": middle["full_depth"] / middle["onnxruntime"],
+        "default_threshold_over_onnxruntime": middle["default_threshold"] / middle["onnxruntime"],
+        "rounds": rounds,
+    }
+    print(json.dumps(record, indent=1))
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

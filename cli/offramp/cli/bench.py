@@ -1,0 +1,162 @@
+"""`offramp bench`: load on a server, and what its answers took, from when each was due."""
+
+import argparse
+import asyncio
+import gzip
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+import uvloop
+
+from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
+from offramp.cli.load.plot import latency_plot
+from offramp.cli.load.report import Summary, circumstances, summarize, yardstick
+from offramp.cli.load.run import (
+    Sample,
+    closed_loop,
+    open_loop,
+    open_loop_stream,
+    saturated_stream,
+)
+from offramp.cli.load.saturation import Saturation, saturation
+from offramp.cli.load.target import OfframpTarget, Target, adapter
+from offramp.client import Options
+
+WARM_UP_SECONDS = 1.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Generate load; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        texts = read_texts(args.texts)
+        target = adapter(args.adapter, args.address) if args.adapter else _offramp(args)
+        before = yardstick()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            samples, found = runner.run(_load(target, texts, args))
+    except (OSError, ValueError) as error:
+        print(f"offramp bench: {error}", file=sys.stderr)
+        return 1
+    summary = summarize(samples)
+    _print(summary, found)
+    if args.json:
+        given = {name: str(value) for name, value in vars(args).items() if value is not None}
+        record = {
+            **circumstances(),
+            "yardstick_gflops": [before, yardstick()],
+            "arguments": given,
+            "summary": asdict(summary),
+            "saturation": asdict(found) if found else None,
+        }
+        args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if args.plot and summary.answered:
+        args.plot.write_text(latency_plot(str(args.address), {"all": samples}), encoding="utf-8")
+    return 0 if summary.answered else 1
+
+
+def read_texts(path: Path) -> list[str]:
+    """Texts of a file: one a line, or JSON objects with a `text`, gzipped or not.
+
+    Raises ValueError naming the line that has none, OSError where it can't be read.
+    """
+    texts: list[str] = []
+    with _opened(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.startswith("{"):
+                texts.append(line.rstrip("\n"))
+                continue
+            try:
+                texts.append(json.loads(line)["text"])
+            except (KeyError, json.JSONDecodeError) as error:
+                raise ValueError(f"{path}:{number}: has no text: {error}") from error
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise ValueError(f"{path} holds no texts")
+    return texts
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+async def _load(
+    target: Target, texts: Sequence[str], args: argparse.Namespace
+) -> tuple[list[Sample], Saturation | None]:
+    async with target:
+        await closed_loop(target, texts, 1, WARM_UP_SECONDS)
+        if args.saturate and not args.stream:
+            found = await saturation(target, texts, args.seconds)
+            due = arrivals(Pattern.POISSON, max(found.rate, 1.0), args.seconds)
+            return await open_loop(target, texts, due), found
+        if args.saturate:
+            return await saturated_stream(target, texts, args.seconds, args.streams), None
+        if args.in_flight:
+            return await closed_loop(target, texts, args.in_flight, args.seconds), None
+        due = (
+            read_trace(args.trace)
+            if args.trace
+            else arrivals(Pattern(args.pattern), args.rate, args.seconds, args.seed)
+        )
+        if args.stream:
+            return await open_loop_stream(target, texts, due, args.streams), None
+        return await open_loop(target, texts, due), None
+
+
+def _offramp(args: argparse.Namespace) -> OfframpTarget:
+    options = Options()
+    if args.threshold is not None:
+        options["threshold"] = args.threshold
+    if args.model:
+        options["model"] = args.model
+    return OfframpTarget(args.address, None if args.stream else args.timeout, options)
+
+
+def _print(summary: Summary, found: Saturation | None) -> None:
+    if found:
+        print(f"saturation   {found.rate:.1f} texts/s ({found.closed_loop:.1f} in a closed loop)")
+    print(f"answered     {summary.answered} of {summary.messages} in {summary.seconds:.1f} s")
+    print(f"throughput   {summary.answered_per_second:.1f} texts/s")
+    print(
+        f"latency ms   p50 {summary.p50:.2f}  p90 {summary.p90:.2f}  p99 {summary.p99:.2f}"
+        f"  mean {summary.mean:.2f}  longest {summary.longest:.2f}"
+    )
+    for name, count in summary.errors.items():
+        print(f"error        {name}: {count}")
+    for exit_index, count in summary.exits.items():
+        share = count / summary.answered
+        print(f"exit {exit_index:<7} {share:6.1%} {'█' * round(share * 40)}")
+    if summary.mean_layers is not None:
+        print(f"mean layers  {summary.mean_layers:.2f}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="offramp bench",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--address", default="127.0.0.1:50051", help="HOST:PORT of the server")
+    add("--texts", type=Path, required=True, help="a text a line, or JSON lines with a text; .gz")
+    add("--seconds", type=float, default=20.0, help="length of the run, or of each probe")
+    add("--rate", type=float, default=50.0, help="texts a second, open loop")
+    add("--pattern", choices=list(Pattern), default=Pattern.POISSON, help="bursty is ten to one")
+    add("--trace", type=Path, help="file of due times in seconds instead of rate and pattern")
+    add("--seed", type=int, default=0)
+    add("--stream", action="store_true", help="over streams, not a call a text")
+    add("--streams", type=int, default=1, help="streams at once")
+    add("--in-flight", type=int, help="closed loop with so many calls under way instead")
+    add("--saturate", action="store_true", help="search the highest rate that is sustained")
+    add("--threshold", type=float, help="confidence at which a text leaves; 1 is full depth")
+    add("--model", help="the served model; the server's first by default")
+    add("--timeout", type=float, default=30.0, help="seconds a call may take")
+    add("--adapter", help="MODULE:CALLABLE that makes another server's target of the address")
+    add("--json", type=Path, help="write the figures and their circumstances")
+    add("--plot", type=Path, help="write latency by percentile as SVG")
+    return parser

@@ -1,0 +1,1 @@
+"""The load generator: when messages are due, what they meet, and what that took."""

@@ -1,0 +1,112 @@
+"""From samples to figures, and the circumstances that belong beside them."""
+
+import importlib.metadata
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from offramp.cli.load.run import Sample
+
+PACKAGES = ("offramp", "grpcio", "protobuf", "torch", "tokenizers", "numpy")
+YARDSTICK_SIZE = 1024
+YARDSTICK_REPEATS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Latencies in milliseconds from due to done, of what was answered; all the rest is counted."""
+
+    messages: int
+    answered: int
+    errors: dict[str, int]
+    seconds: float
+    answered_per_second: float
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    longest: float
+    late_p99: float
+    exits: dict[int, int]
+    mean_layers: float | None
+
+
+def percentile(ascending: Sequence[float], share: float) -> float:
+    """Nearest-rank percentile of sorted values; NaN of none."""
+    if not ascending:
+        return math.nan
+    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
+
+
+def summarize(samples: Sequence[Sample]) -> Summary:
+    """Figures of one run; `late_p99` is how far the generator itself lagged behind."""
+    good = [sample for sample in samples if not sample.error]
+    latencies = sorted(sample.latency * 1e3 for sample in good)
+    seconds = max((sample.done for sample in samples), default=0.0)
+    exits = Counter(s.reply.exit for s in good if s.reply and s.reply.exit is not None)
+    layers = [s.reply.layer for s in good if s.reply and s.reply.layer is not None]
+    late = sorted((sample.sent - sample.due) * 1e3 for sample in samples)
+    return Summary(
+        messages=len(samples),
+        answered=len(good),
+        errors=dict(Counter(sample.error for sample in samples if sample.error)),
+        seconds=seconds,
+        answered_per_second=len(good) / seconds if seconds else 0.0,
+        mean=statistics.fmean(latencies) if latencies else math.nan,
+        p50=percentile(latencies, 0.5),
+        p90=percentile(latencies, 0.9),
+        p99=percentile(latencies, 0.99),
+        longest=latencies[-1] if latencies else math.nan,
+        late_p99=percentile(late, 0.99),
+        exits=dict(sorted(exits.items())),
+        mean_layers=statistics.fmean(layers) if layers else None,
+    )
+
+
+def circumstances() -> dict[str, object]:
+    """Versions, machine and commit."""
+    versions: dict[str, str] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    commit = subprocess.run(  # noqa: S603
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "versions": versions,
+        "cores": os.cpu_count(),
+        "platform": sys.platform,
+        "commit": commit.stdout.strip(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def yardstick(clock: Callable[[], float] = time.perf_counter) -> float | None:
+    """GFLOP/s of a 1024 x 1024 float32 matrix product, the machine's speed just now, by torch.
+
+    By `clock`, in seconds. None where torch is not installed.
+    """
+    try:
+        import torch  # noqa: PLC0415 - a client's machine need not have it
+    except ModuleNotFoundError:
+        return None
+    left, right = torch.randn(2, YARDSTICK_SIZE, YARDSTICK_SIZE).unbind()
+    times: list[float] = []
+    for _ in range(YARDSTICK_REPEATS):
+        started = clock()
+        torch.mm(left, right)
+        times.append(clock() - started)
+    return 2 * YARDSTICK_SIZE**3 / statistics.median(times) / 1e9

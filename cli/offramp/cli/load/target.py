@@ -1,0 +1,97 @@
+"""What the generator drives: any server, by an adapter of a few lines."""
+
+import importlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from offramp.client import AsyncClient, OfframpError, Options
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server said of a text: its label and, where it has exits, the exit and layers run."""
+
+    label: str
+    exit: int | None = None
+    layer: int | None = None
+
+
+class Target(Protocol):
+    """A server under load; entered once, then called concurrently on one event loop.
+
+    What a call raises is counted by its type's name and never retried.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    async def classify(self, text: str) -> Reply:
+        """One text, one message."""
+        ...
+
+    def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        """Texts over one stream: replies with the index of their text, in any order."""
+        ...
+
+
+class OfframpTarget:
+    """An offramp server, called as its own client calls it."""
+
+    def __init__(self, address: str, timeout: float | None, options: Options) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._options = options
+
+    async def __aenter__(self) -> Self:
+        self._client = AsyncClient(self._address, timeout=self._timeout)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._client.close()
+
+    async def classify(self, text: str) -> Reply:
+        """One text, one call."""
+        answer = await self._client.classify(text, **self._options)
+        return Reply(answer.label, answer.exit, answer.layer)
+
+    async def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        """Texts over one stream."""
+        answers = self._client.classify_many(
+            texts, ordered=False, return_errors=True, **self._options
+        )
+        async for answer in answers:
+            if isinstance(answer, OfframpError):
+                assert answer.index is not None
+                yield answer.index, answer
+            else:
+                yield answer.index, Reply(answer.label, answer.exit, answer.layer)
+
+
+def adapter(name: str, address: str) -> Target:
+    """The target that `MODULE:CALLABLE` makes of an address; raises ValueError if there is none."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(f"an adapter is named MODULE:CALLABLE, not {name!r}")
+    try:
+        make = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no adapter {name!r}: {error}") from error
+    target: Target = make(address)
+    return target

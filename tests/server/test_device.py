@@ -1,0 +1,127 @@
+"""The GPU's backend, run on a CPU without graphs, says what the reference module says."""
+
+import itertools
+import random
+from collections.abc import Generator
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_checkpoint
+
+from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.model.config import Pooling
+from offramp.model.exits import MultiExitModel
+from offramp.model.packing import PackedTokens
+from offramp.model.resident import token_buckets
+from offramp.model.runner import Precision
+from offramp.model.tokenizer import Tokens
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.request import Reading, Request, Terms
+from offramp.server.device import DeviceBackend
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Generator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def requests_of(lengths: tuple[int, ...], slots: tuple[int, ...]) -> tuple[Request, ...]:
+    draw = random.Random(0)
+    terms = Terms(threshold=inf, min_exit=0, max_exit=0)
+    return tuple(
+        Request(
+            Tokens(tuple(draw.choices(range(8), k=n)), (0,) * n, truncated=False),
+            n,
+            terms,
+            0.0,
+            deliver=lambda _: None,
+            slot=slot,
+        )
+        for n, slot in zip(lengths, slots, strict=True)
+    )
+
+
+def wanted(checkpoint: Checkpoint, request: Request) -> list[torch.Tensor]:
+    assert isinstance(request.payload, Tokens)
+    logits = checkpoint.model(PackedTokens.of([request.payload], CPU))
+    temperatures = checkpoint.calibration.temperatures
+    return [
+        (stage / temperature).softmax(-1)[0]
+        for stage, temperature in zip(logits, temperatures, strict=True)
+    ]
+
+
+def assert_says(readings: list[Reading], probabilities: list[torch.Tensor]) -> None:
+    for reading, expected in zip(readings, probabilities, strict=True):
+        assert reading.label == int(expected.argmax())
+        assert reading.confidence == pytest.approx(float(expected.max()), abs=1e-5)
+        assert list(reading.probabilities) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("pooling", list(Pooling))
+@torch.inference_mode()
+def test_rows_that_meet_at_different_stages(pooling: Pooling, tmp_path: Path) -> None:
+    loaded = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    config = replace(loaded.config, pooling=pooling)
+    torch.manual_seed(1)
+    model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    checkpoint = replace(loaded, model=model, config=config)
+    backend = DeviceBackend(
+        checkpoint, 6, CPU, max_rows=4, max_tokens=40, precision=Precision.FLOAT32
+    )
+    backend.warm(40)
+    early, late = requests_of((3, 16, 7), (5, 0, 2)), requests_of((9, 1), (1, 4))
+    said: dict[Request, list[Reading]] = {request: [] for request in (*early, *late)}
+    reference = {request: wanted(checkpoint, request) for request in said}
+    for stage, rows in [
+        (0, early),
+        (1, early[::-1]),
+        (0, late),
+        (1, late),
+        (2, (late[1], *early)),
+        (2, late[:1]),
+    ]:
+        for request, reading in zip(rows, backend.run(Batch(stage, rows, 0.0)), strict=True):
+            said[request].append(reading)
+    for request, readings in said.items():
+        assert_says(readings, reference[request])
+
+
+def test_a_step_that_is_too_large_is_refused_and_harms_nobody(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    backend = DeviceBackend(
+        checkpoint, 4, CPU, max_rows=2, max_tokens=20, precision=Precision.FLOAT32
+    )
+    rows = requests_of((3, 4, 5), (0, 1, 2))
+    poison = Request(object(), 3, rows[0].terms, 0.0, deliver=rows[0].deliver, slot=3)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            backend.run(Batch(0, (poison,), 0.0))
+        with pytest.raises(ValueError, match="3 rows are more than the 2"):
+            backend.run(Batch(0, rows, 0.0))
+    with pytest.raises(ValueError, match="tokens are more than"):
+        backend.run(Batch(0, requests_of((16, 16), (0, 1)), 0.0))
+    assert len(backend.run(Batch(0, rows[:2], 0.0))) == 2
+
+
+def test_int8_is_refused(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    with pytest.raises(ValueError, match="int8 is not available"):
+        DeviceBackend(checkpoint, 4, CPU, max_rows=2, max_tokens=20, precision=Precision.INT8)
+
+
+def test_buckets_waste_at_most_half() -> None:
+    buckets = token_buckets(8192)
+    assert buckets[0] == 16
+    assert buckets[-1] == 8192
+    assert all(after <= before * 1.5 for before, after in itertools.pairwise(buckets))

@@ -1,0 +1,42 @@
+"""The GPU benchmark rehearsed where there is no GPU: equality and a whole engine."""
+
+from pathlib import Path
+
+import torch
+from gpu_subjects import Limits, backend_of, equality, rows, throughput
+from tiny import tiny_checkpoint
+
+from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.model.runner import Precision
+from offramp.model.tokenizer import Tokens
+
+CPU = torch.device("cpu")
+SMALL = Limits(rows=4, tokens=32, slots=8)
+
+
+def small_rows() -> list[Tokens]:
+    return [
+        Tokens(tuple(i % 8 for i in row.ids), row.types, truncated=False)
+        for row in rows(12, 0, (1, 9))
+    ]
+
+
+def test_every_precision_is_compared(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny")
+
+    def make() -> Checkpoint:
+        return load_checkpoint(path)
+
+    found = equality(make, CPU, small_rows())
+    assert found["float32"]["labels_as_module"] == 1
+    assert found["float32"]["largest_probability_difference"] < 1e-5
+    assert 0 < found["bfloat16"]["largest_probability_difference"] < 0.1
+
+
+async def test_an_engine_with_recorded_exits(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    backend = backend_of(checkpoint, CPU, Precision.FLOAT32, SMALL)
+    full = await throughput(checkpoint, backend, SMALL, small_rows() * 20, early=False)
+    early = await throughput(checkpoint, backend, SMALL, small_rows() * 20, early=True)
+    assert full["mean_layers"] == checkpoint.config.encoder.layers
+    assert 1 <= early["mean_layers"] < full["mean_layers"]

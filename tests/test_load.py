@@ -1,0 +1,200 @@
+"""The load generator: when things are due, what is counted, when a queue grows; a real server."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from xml.etree import ElementTree as ET
+
+import pytest
+from service import word_service
+
+from offramp.cli import bench
+from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
+from offramp.cli.load.plot import latency_plot, line_plot
+from offramp.cli.load.report import percentile, summarize
+from offramp.cli.load.run import Sample, closed_loop, open_loop, open_loop_stream, saturated_stream
+from offramp.cli.load.saturation import grew
+from offramp.cli.load.target import OfframpTarget, Reply, adapter
+from offramp.client import Options
+
+
+class Echo:
+    """Answers at once; the text `bad` fails, alone or in a stream."""
+
+    def __init__(self, address: str = "") -> None:
+        self.address = address
+        self.held = self.most_held = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    async def classify(self, text: str) -> Reply:
+        self.held += 1
+        self.most_held = max(self.held, self.most_held)
+        await asyncio.sleep(0)
+        self.held -= 1
+        if text == "bad":
+            raise LookupError
+        return Reply(text, len(text), 1)
+
+    async def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        index = 0
+        async for text in texts:
+            if text == "end":
+                raise ConnectionError
+            yield index, LookupError() if text == "bad" else Reply(text)
+            index += 1
+
+
+@pytest.mark.parametrize("pattern", list(Pattern))
+def test_arrivals_have_their_rate_and_a_burst_its_contrast(pattern: Pattern) -> None:
+    due = arrivals(pattern, 100.0, 200.0)
+    assert due == sorted(due)
+    assert due == arrivals(pattern, 100.0, 200.0)
+    assert due[0] >= 0
+    assert due[-1] < 200
+    assert len(due) == pytest.approx(20_000, rel=0.15)
+    counts = [0] * 2000
+    for at in due:
+        counts[int(at * 10)] += 1
+    mean = sum(counts) / len(counts)
+    dispersion = sum((count - mean) ** 2 for count in counts) / len(counts) / mean
+    assert (dispersion > 3) is (pattern is Pattern.BURSTY)
+
+
+def test_traces(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("[3.5, 1, 2]")
+    assert read_trace(trace) == [0, 1, 2.5]
+    trace.write_text("10\n10.25\n")
+    assert read_trace(trace) == [0, 0.25]
+    trace.write_text("soon")
+    with pytest.raises(ValueError, match="is no trace"):
+        read_trace(trace)
+    with pytest.raises(ValueError, match="must be positive"):
+        arrivals(Pattern.POISSON, 0, 1)
+
+
+async def test_every_message_is_counted_errors_too() -> None:
+    samples = await open_loop(Echo(), ["one", "bad", "three"], [0, 0, 0.01, 0.01, 0.02])
+    assert [sample.error for sample in samples] == ["", "LookupError", "", "", "LookupError"]
+    assert all(sample.done >= sample.sent >= sample.due for sample in samples)
+    summary = summarize(samples)
+    assert (summary.messages, summary.answered, summary.errors) == (5, 3, {"LookupError": 2})
+    assert summary.exits == {3: 2, 5: 1}
+
+
+async def test_latency_counts_from_due_when_the_server_stalls_the_generator() -> None:
+    class Stalls(Echo):
+        async def classify(self, text: str) -> Reply:
+            time.sleep(0.05)  # noqa: ASYNC251 - it holds up the generator itself
+            return await super().classify(text)
+
+    samples = await open_loop(Stalls(), ["text"], [0.0, 0.001, 0.002])
+    assert samples[2].latency > 0.1
+
+
+async def test_a_closed_loop_keeps_so_many_under_way() -> None:
+    echo = Echo()
+    samples = await closed_loop(echo, ["a", "b"], 5, 0.05)
+    assert echo.most_held == 5
+    assert len(samples) >= 5
+
+
+async def test_streams_take_turns_and_a_broken_one_fails_what_it_held() -> None:
+    samples = await open_loop_stream(Echo(), ["a", "bad", "c"], [0.0, 0.0, 0.0, 0.01], streams=2)
+    assert [sample.reply and sample.reply.label for sample in samples] == ["a", "c", None, "a"]
+    broken = await open_loop_stream(Echo(), ["a", "end"], [0.0, 0.0])
+    assert [sample.error for sample in broken] == ["", "ConnectionError"]
+    assert len(await saturated_stream(Echo(), ["a"], 0.02)) > 1
+
+
+def test_a_queue_grows_above_what_is_served_and_not_below() -> None:
+    def run(rate: float, service: float) -> list[Sample]:
+        free = 0.0
+        samples: list[Sample] = []
+        for due in arrivals(Pattern.POISSON, rate, 30.0, seed=3):
+            free = max(free, due) + random.Random(due).expovariate(1 / service)
+            samples.append(Sample(due, due, free, Reply("a")))
+        return samples
+
+    assert not grew(run(80.0, 0.01), 30.0)
+    assert grew(run(120.0, 0.01), 30.0)
+    assert grew([Sample(0.0, 0.0, 0.1, None, "Refused")], 30.0)
+
+
+def test_percentiles_are_nearest_rank() -> None:
+    values = [float(value) for value in range(1, 101)]
+    assert [percentile(values, share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
+    assert percentile([7.0], 0.5) == 7
+
+
+def test_plots_are_svg_with_a_line_a_run() -> None:
+    samples = [Sample(0.0, 0.0, 0.001 * i, Reply("a")) for i in range(1, 50)]
+    root = ET.fromstring(latency_plot("a < b", {"ours": samples, "theirs": samples}))  # noqa: S314
+    assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) == 2
+    with pytest.raises(ValueError, match="nothing to plot"):
+        line_plot("", "", "", {"none": [(0, 0)]}, log_y=True)
+
+
+def test_adapters_are_named_module_and_callable() -> None:
+    made = adapter(f"{__name__}:Echo" if __name__ != "__main__" else "", "host:1")
+    assert type(made).__name__ == "Echo"
+    for name in ("nothing", "no_such_module:x", "json:x"):
+        with pytest.raises(ValueError, match="adapter"):
+            adapter(name, "host:1")
+
+
+async def test_a_real_server_unary_and_stream(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        target = OfframpTarget(service.address, 30.0, Options(threshold=0.85))
+        async with target:
+            unary = await open_loop(target, ["easy", "film"], [0.0, 0.01, 0.02, 0.03])
+            stream = await open_loop_stream(target, ["easy", "film"], [0.0, 0.01, 0.02])
+    for samples in (unary, stream):
+        exits = [sample.reply.exit for sample in samples if sample.reply]
+        assert exits == [0, 2, 0, 2][: len(samples)]
+
+
+async def test_the_command_writes_figures_and_a_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text('{"text": "easy"}\nfilm\n\n')
+    figures, plot = tmp_path / "figures.json", tmp_path / "plot.svg"
+    async with word_service(tmp_path) as service:
+        common = ["--address", service.address, "--texts", str(texts), "--seconds", "0.3"]
+        outputs = ["--json", str(figures), "--plot", str(plot)]
+        status = await asyncio.to_thread(bench.main, [*common, "--rate", "40", *outputs])
+        assert status == 0
+        assert await asyncio.to_thread(bench.main, [*common, "--in-flight", "2", "--stream"]) == 0
+    record = json.loads(figures.read_text())
+    assert record["summary"]["answered"] == record["summary"]["messages"] > 0
+    assert set(record["summary"]["exits"]) <= {"0", "1", "2"}
+    assert ET.fromstring(plot.read_text()).tag.endswith("svg")  # noqa: S314
+    assert "exit 0" in capsys.readouterr().out
+
+
+def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text('{"label": 1}\n')
+    assert bench.main(["--texts", str(texts)]) == 1
+    assert f"{texts}:1: has no text" in capsys.readouterr().err
+    texts.write_text("\n")
+    assert bench.main(["--texts", str(texts)]) == 1
+    assert "holds no texts" in capsys.readouterr().err
