@@ -30,6 +30,7 @@ PATIENCE = 30.0
 class WordBackend:
     """Reads words: `easy` is .9 sure at once, others .6, .7 and .8 at the three exits.
 
+    `shift` is as sure as `easy`, but its first exit says the opposite of the later ones.
     A batch with `plug` stops until `unplug`, one with `poison` fails, and readings of one with
     `void` are none, which kills the engine. It knows what it ran.
     """
@@ -37,13 +38,12 @@ class WordBackend:
     def __init__(self, checkpoint: Checkpoint, slots: int, device: torch.device) -> None:
         del checkpoint, slots, device
         self.batches: list[Batch] = []
-        self.positions = 0
+        self.padding = 0
         self.plugged = threading.Event()
         self._unplugged = threading.Event()
 
     def run(self, batch: Batch) -> Sequence[Reading]:
         words = [_words(request.payload) for request in batch.requests]
-        self.positions = batch.tokens
         if any(word("plug") in row for row in words) and not self._unplugged.is_set():
             self.batches.append(batch)
             self.plugged.set()
@@ -54,8 +54,13 @@ class WordBackend:
             raise RuntimeError("a secret of the model")
         if any(word("void") in row for row in words):
             return cast("list[Reading]", [None] * len(words))
-        confidences = [0.9 if word("easy") in row else 0.6 + batch.stage / 10 for row in words]
-        return [Reading(1, sure, (1 - sure, sure)) for sure in confidences]
+        return [self._read(row, batch.stage) for row in words]
+
+    def _read(self, row: tuple[int, ...], stage: int) -> Reading:
+        sure = 0.9 if word("easy") in row or word("shift") in row else 0.6 + stage / 10
+        if word("shift") in row and stage == 0:
+            return Reading(0, sure, (sure, 1 - sure))
+        return Reading(1, sure, (1 - sure, sure))
 
     def warm(self, tokens: int) -> None:
         """Nothing to compile."""

@@ -16,7 +16,7 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 FILLERS = tuple(f"[unused{i}]" for i in range(MAX_TOKENS - len(SPECIALS)))
 """A server warms up with the first token ids."""
 
-WORDS = (*SPECIALS, *FILLERS, "plug", "poison", "void", "easy", "hard", "fine", "film")
+WORDS = (*SPECIALS, *FILLERS, "plug", "poison", "void", "easy", "hard", "fine", "film", "shift")
 
 ENCODER = EncoderConfig(
     family="bert",

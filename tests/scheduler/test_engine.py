@@ -106,7 +106,7 @@ async def test_the_idle_lane_runs_only_when_nothing_else_is_ready() -> None:
         backend.arrive = arrive_while_running
         shadow = request(confidences=(0.9, 0.9, 0.9), threshold=inf)
         shadow.deliver = leave
-        engine.submit_idle(shadow)
+        idle.scheduler.submit(shadow, 0.0)
         task = asyncio.create_task(engine.run())
         await finished.wait()
         engine.stop()
@@ -122,7 +122,7 @@ async def test_stopping_does_not_wait_for_the_idle_lane() -> None:
     with ThreadPoolExecutor(1) as executor:
         idle = Lane(scheduler(), NullObserver())
         engine = Engine(scheduler(), backend, executor, idle=idle)
-        engine.submit_idle(request(threshold=inf))
+        idle.scheduler.submit(request(threshold=inf), 0.0)
         engine.stop()
         await engine.run()
     assert not backend.batches

@@ -121,6 +121,15 @@ def _parser() -> argparse.ArgumentParser:
     option("--drain-pause", float, "SECONDS", "after SIGTERM, time for balancers to look away")
     option("--drain-grace", float, "SECONDS", "and then time to finish what is held")
 
+    group = parser.add_argument_group("live accuracy")
+    option("--shadow-share", float, "SHARE", "of the answers, run on to full depth when idle")
+    option("--shadow-window", int, "N", "so many of them tell the agreement")
+    group.add_argument(
+        "--guard",
+        action="store_true",
+        help="raise the threshold while answers agree less often than the checkpoint promises",
+    )
+
     group = parser.add_argument_group("what it tells")
     group.add_argument("--log-format", choices=list(map(str, LogFormat)), default="text")
     group.add_argument(

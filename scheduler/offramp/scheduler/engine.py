@@ -27,11 +27,11 @@ class Lane:
 class Engine:
     """Submits requests to a scheduler and steps its batches through a backend.
 
-    An `idle` lane has requests of its own, in slots of its own, and is stepped only when nothing
-    else is ready; nobody waits for them. Everything here runs on one event loop but `backend.run`,
-    which runs on `executor`, a single thread. With two `steps_in_flight` a full batch is cut while
-    another runs, so that the device need not wait for this loop. The clock is `time.monotonic`, for
-    arrivals and deadlines alike.
+    An `idle` lane has requests of its own, in slots of its own, submitted to its scheduler by an
+    observer, and is stepped only when nothing else is ready; nobody waits for them. Everything here
+    runs on one event loop but `backend.run`, which runs on `executor`, a single thread. With two
+    `steps_in_flight` a full batch is cut while another runs, so that the device need not wait for
+    this loop. The clock is `time.monotonic`, for arrivals and deadlines alike.
     """
 
     def __init__(
@@ -79,12 +79,6 @@ class Engine:
         future.add_done_callback(forget)
         self._work.set()
         return future
-
-    def submit_idle(self, request: Request) -> None:
-        """Submit a request to the idle lane; raises the SchedulerError of one that is refused."""
-        assert self._idle is not None
-        self._idle.scheduler.submit(request, time.monotonic())
-        self._work.set()
 
     async def room(self) -> None:
         """Return when the queue has room, for callers who would rather wait than be refused."""

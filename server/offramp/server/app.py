@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -29,10 +30,13 @@ from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 from offramp.server.interceptors import ErrorInterceptor
 from offramp.server.served import ModelRegistry, ServedModel
 from offramp.server.servicer import ClassifierServicer, ModelServicer
+from offramp.server.telemetry.agreement import Agreement
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.rpc import CallInterceptor
 from offramp.server.telemetry.setup import OFF, Telemetry
+from offramp.server.telemetry.shadow import SLOTS as SHADOW_SLOTS
+from offramp.server.telemetry.shadow import Shadow
 from offramp.server.telemetry.watch import watch_model
 from offramp.server.transport import open_port, read_tokens, server_options
 from offramp.server.warmup import WarmBackend, warm_up
@@ -49,9 +53,9 @@ TOKENIZER_THREADS = 2
 
 
 class MeasuredBackend(WarmBackend, Protocol):
-    """A backend that tells how many token positions its last step computed."""
+    """A backend that counts the token positions that it computed beyond its requests' tokens."""
 
-    positions: int
+    padding: int
 
 
 MakeBackend = Callable[[Checkpoint, int, torch.device], MeasuredBackend]
@@ -84,6 +88,8 @@ class App:
             initializer=_use_threads,
             initargs=(config.threads,),
         )
+        if telemetry.registry is not None:
+            watch_memory(telemetry.registry, torch.device(config.device))
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
         self.models = ModelRegistry([self._load(path) for path in config.checkpoints])
         self._draining = asyncio.Event()
@@ -152,21 +158,34 @@ class App:
             max_batch_tokens=limits.max_batch_tokens,
             max_queue_requests=limits.max_queue_requests,
         )
-        if self._telemetry.registry is not None:
-            watch_memory(self._telemetry.registry, self._device_kind)
         cost = CostModel(shape.exits)
-        backend = self._make_backend(checkpoint, limits.slots, self._device_kind)
+        shadow = self._shadow(checkpoint)
+        slots = limits.slots + (SHADOW_SLOTS if shadow else 0)
+        backend = self._make_backend(checkpoint, slots, self._device_kind)
         self._device.submit(warm_up, backend, shape, settings, cost).result()
         table = [(row.threshold, row.accuracy_drop) for row in checkpoint.calibration.table]
         relief = Relief(table, limits.overload_accuracy_drop)
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
-        watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.positions)
-        engine = Engine(
-            scheduler, backend, self._device, watch, steps_in_flight=limits.steps_in_flight
-        )
+        watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
+        lane, ahead = shadow.lane if shadow else None, limits.steps_in_flight
+        engine = Engine(scheduler, backend, self._device, watch, lane, steps_in_flight=ahead)
         seconds = round(time.monotonic() - started, 3)
         log_event(Event.LOAD, "loaded a model", model=checkpoint.name, seconds=seconds)
         return ServedModel(checkpoint, engine, self._tokenizers, watch)
+
+    def _shadow(self, checkpoint: Checkpoint) -> Shadow | None:
+        config = self._config
+        if not config.shadow_share:
+            return None
+        agreement = Agreement(checkpoint.calibration.table, config.shadow_window)
+        return Shadow(
+            checkpoint,
+            agreement,
+            config.shadow_share,
+            random.Random(),
+            first_slot=config.limits.slots,
+            guarding=config.guard,
+        )
 
     def _build_server(self) -> grpc.aio.Server:
         config = self._config

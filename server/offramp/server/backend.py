@@ -35,8 +35,8 @@ class TorchBackend:
         # What the exit rule remembers of the request in each slot.
         self._labels = torch.zeros(slots, dtype=torch.int64, device=device)
         self._weights = torch.zeros(slots, dtype=torch.float64, device=device)
-        self.positions = 0
-        """Token positions that the last step computed, padding included."""
+        self.padding = 0
+        """Token positions computed so far beyond the tokens of the requests."""
 
     def warm(self, tokens: int) -> None:
         """Compile whatever steps of up to `tokens` tokens need."""
@@ -55,7 +55,7 @@ class TorchBackend:
         else:
             layout = Layout.of([request.tokens for request in requests])
             hidden, pooled = self._store.get(slots)
-        self.positions = self._runner.positions(layout.tokens)
+        self.padding += self._runner.positions(layout.tokens) - layout.tokens
         output = self._runner.run_stage(batch.stage, hidden, pooled, layout)
         readings: list[Reading] = []
         streak: Streak | None = None

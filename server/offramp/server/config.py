@@ -46,6 +46,10 @@ class ServerConfig:
     With `certificate` and `private_key` (PEM files) the port speaks TLS; with a `token_file`, one
     token a line, calls must carry one of them. Connections older than `max_connection_age` seconds
     are asked to come again, so that balancers can spread them; 0 leaves them alone.
+
+    In idle time a `shadow_share` of the answered requests (0 to 1) runs on to full depth, and the
+    agreement of the last `shadow_window` of them is told. With `guard` the threshold of requests
+    that name none is raised while they agree less often than the checkpoint's table promises.
     """
 
     address: str
@@ -63,6 +67,9 @@ class ServerConfig:
     private_key: Path | None = None
     token_file: Path | None = None
     max_connection_age: float = 0.0
+    shadow_share: float = 0.0
+    shadow_window: int = 400
+    guard: bool = False
 
     def __post_init__(self) -> None:
         host, colon, port = self.address.rpartition(":")
@@ -73,11 +80,15 @@ class ServerConfig:
         names = [path.resolve().name for path in self.checkpoints]
         if len(set(names)) != len(names):
             raise ValueError(f"checkpoint directories must have different names, not {names}")
-        for name in ("max_inputs", "max_message_bytes", "stream_window"):
+        for name in ("max_inputs", "max_message_bytes", "stream_window", "shadow_window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("threads", "drain_pause", "drain_grace", "max_connection_age"):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if not 0 <= self.shadow_share <= 1:
+            raise ValueError(f"shadow_share must be in 0 to 1, not {self.shadow_share}")
+        if self.guard and not self.shadow_share:
+            raise ValueError("the guard goes by the shadow; give a shadow_share above 0, like 0.02")
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("TLS needs both a certificate and a private key")

@@ -43,6 +43,16 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An input that passed every check; `asked` is its threshold before any guard."""
+
+    model: ServedModel
+    terms: Terms
+    asked: float
+    all_probabilities: bool
+
+
 async def prepare(
     registry: ModelRegistry,
     inputs: Sequence[pb.TextInput],
@@ -51,17 +61,17 @@ async def prepare(
 ) -> list[Prepared | Exception]:
     """Check and tokenize the inputs of a message; each succeeds or fails on its own."""
     outcomes: list[Prepared | Exception | None] = [None] * len(inputs)
-    accepted: dict[int, tuple[ServedModel, Terms, bool]] = {}
+    accepted: dict[int, Accepted] = {}
     for index, item in enumerate(inputs):
         try:
             accepted[index] = _check(registry, item, merged(common, item.options), call)
         except (InvalidRequestError, ModelNotFoundError) as error:
             outcomes[index] = error
-    for model in {id(model): model for model, _, _ in accepted.values()}.values():
-        places = [index for index, (owner, _, _) in accepted.items() if owner is model]
+    for model in {id(found.model): found.model for found in accepted.values()}.values():
+        places = [index for index, found in accepted.items() if found.model is model]
         encoded = await model.tokenize([inputs[index] for index in places])
         for index, tokens in zip(places, encoded, strict=True):
-            _, terms, all_probabilities = accepted[index]
+            found = accepted[index]
             specials = model.checkpoint.tokenizer.special_tokens(
                 pair=inputs[index].HasField("text_pair")
             )
@@ -69,9 +79,11 @@ async def prepare(
                 notes = None
                 if model.watch is not None:
                     alone, text = len(inputs) == 1, inputs[index].text
-                    notes = model.watch.notes(text, len(tokens), terms, call.arrived, alone=alone)
+                    notes = model.watch.notes(
+                        text, len(tokens), found.asked, call.arrived, alone=alone
+                    )
                 outcomes[index] = Prepared(
-                    model, tokens, terms, all_probabilities, call.arrived, notes
+                    model, tokens, found.terms, found.all_probabilities, call.arrived, notes
                 )
             else:
                 outcomes[index] = InvalidRequestError(
@@ -82,7 +94,7 @@ async def prepare(
 
 def _check(
     registry: ModelRegistry, item: pb.TextInput, options: pb.ClassifyOptions, call: Call
-) -> tuple[ServedModel, Terms, bool]:
+) -> Accepted:
     if not item.text.strip():
         raise InvalidRequestError("text", "is empty; send some text")
     model = registry.get(options.model)
@@ -90,4 +102,7 @@ def _check(
     terms = terms_of(
         options, checkpoint.config, checkpoint.calibration, call.priority, call.deadline
     )
-    return model, terms, options.all_probabilities
+    asked = terms.threshold
+    if model.watch is not None and options.WhichOneof("exit_rule") != "threshold":
+        terms = model.watch.guarded(terms)
+    return Accepted(model, terms, asked, options.all_probabilities)

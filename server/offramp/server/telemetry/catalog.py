@@ -90,7 +90,7 @@ CATALOG: tuple[Metric, ...] = (
     _seconds("offramp.request.total.duration", (MODEL, PRIORITY), "Time from arrival to answer"),
     _counter(
         "offramp.exits", "{request}", (MODEL, EXIT, "offramp.exit.reason"),
-        "Requests answered: confident, final, deadline or limit",
+        "Requests answered: confident, final, deadline, limit or overload",
     ),
     _ratio("offramp.exit.confidence", (MODEL, EXIT), "Confidence of answers", CONFIDENCES),
     _counter("offramp.layers.run", "{layer}", (MODEL,), "Layers run for answered requests"),

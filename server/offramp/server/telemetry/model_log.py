@@ -1,4 +1,4 @@
-"""The engine's observer that writes lines: one for a failed step, one for an overload's end."""
+"""The engine's observer that writes lines: one for a failure, one for an overload's end."""
 
 import logging
 import time
@@ -62,18 +62,21 @@ class ModelLog(NullObserver):
             self._refused = 0
 
     def failed(self, batch: Batch, error: Exception) -> None:
-        """Tell of a step that failed, within the trace of its first traced request."""
-        notes = [found for r in batch.requests if (found := notes_of(r.context)) is not None]
-        span = next((one.span for one in notes if one.span is not None), None)
-        texts = [one.text[:TEXT_LENGTH] for one in notes if one.text is not None]
+        """Tell of a request that failed by itself, within its trace.
+
+        A batch that fails is run again in halves, so whoever caused it comes to be alone.
+        """
+        if len(batch.requests) > 1:
+            return
+        notes = notes_of(batch.requests[0].context)
+        span, text = (notes.span, notes.text) if notes is not None else (None, None)
         with use_span(span) if span is not None else nullcontext():
             log_event(
                 Event.FAILURE,
-                "a step failed; its requests got no answer",
+                "a step failed; its request gets no answer",
                 logging.ERROR,
                 error,
                 model=self._model,
                 stage=batch.stage,
-                requests=len(batch.requests),
-                **({"texts": texts} if texts else {}),
+                **({} if text is None else {"text": text[:TEXT_LENGTH]}),
             )

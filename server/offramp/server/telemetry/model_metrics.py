@@ -21,7 +21,7 @@ PLACES = {
 class ModelMetrics:
     """Counts what happens to one model's requests.
 
-    `positions` gives the token positions that the last step computed.
+    `padding` gives the token positions computed so far beyond the tokens of requests.
     """
 
     def __init__(
@@ -30,12 +30,11 @@ class ModelMetrics:
         model: str,
         exit_layers: tuple[int, ...],
         scheduler: Scheduler,
-        positions: Callable[[], int],
+        padding: Callable[[], int],
     ) -> None:
         self._model = model
         self._exit_layers = exit_layers
         self._limits = scheduler.config
-        self._positions = positions
         self._registry = registry
         counter, histogram = registry.counter, registry.histogram
         self._requests = counter("offramp.requests")
@@ -48,8 +47,7 @@ class ModelMetrics:
         self._failures = counter("offramp.failures")
         self._cancellations = counter("offramp.cancellations")
         self._rows, self._tokens = counter("offramp.step.rows"), counter("offramp.step.tokens")
-        self._padding = counter("offramp.step.padding")
-        self._padding.add(0, model)
+        counter("offramp.step.padding").read(padding, model)
         self._step_failures = counter("offramp.step.failures")
         self._tokenizer = histogram("offramp.request.tokenizer.duration").of(model)
         self._queue = histogram("offramp.request.queue.duration")
@@ -81,7 +79,6 @@ class ModelMetrics:
         self._durations[stage].record(seconds)
         self._rows.add(rows, self._model, stage)
         self._tokens.add(tokens, self._model, stage)
-        self._padding.add(self._positions() - tokens, self._model)
         self._fill_rows[stage].record(rows / self._limits.max_batch_rows)
         self._fill_tokens[stage].record(tokens / self._limits.max_batch_tokens)
         self._cost_error[stage].record(abs(batch.predicted - seconds) / seconds)

@@ -25,15 +25,22 @@ class Counter:
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
         self._sums: dict[tuple[Value, ...], float] = {}
+        self._totals: dict[tuple[Value, ...], Callable[[], float]] = {}
 
     def add(self, amount: float, *values: Value) -> None:
         """Add to the sum of these attribute values."""
         self._sums[values] = self._sums.get(values, 0) + amount
 
+    def read(self, total: Callable[[], float], *values: Value) -> None:
+        """Take the sum of these attribute values from whoever counts it."""
+        self._totals[values] = total
+
     def observe(self, _: CallbackOptions) -> Iterable[Observation]:
         """What an observable counter tells."""
         for values, total in tuple(self._sums.items()):
             yield Observation(total, attributes_of(self._metric, values))
+        for values, read in self._totals.items():
+            yield Observation(read(), attributes_of(self._metric, values))
 
 
 class Gauge:

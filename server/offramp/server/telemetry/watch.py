@@ -1,6 +1,7 @@
 """Everything that observes one model: its metrics, its spans, its log, its shadow."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.scheduler.backend import Batch
@@ -12,24 +13,35 @@ from offramp.server.telemetry.model_log import ModelLog
 from offramp.server.telemetry.model_metrics import ModelMetrics
 from offramp.server.telemetry.notes import Notes
 from offramp.server.telemetry.setup import Telemetry
+from offramp.server.telemetry.shadow import Shadow
 from offramp.server.telemetry.tracing import CALL_SPANS, Tracing
 
 
 def watch_model(
-    telemetry: Telemetry, checkpoint: Checkpoint, scheduler: Scheduler, positions: Callable[[], int]
+    telemetry: Telemetry,
+    checkpoint: Checkpoint,
+    scheduler: Scheduler,
+    padding: Callable[[], int],
+    shadow: Shadow | None,
 ) -> "ModelWatch":
-    """Whoever must observe this model; `positions` gives the token positions of the last step."""
+    """Whoever must observe this model; `padding` gives the token positions wasted so far."""
     name, metrics = checkpoint.name, None
     log = ModelLog(name, scheduler)
     observers: list[Observer] = [log]
     if telemetry.registry is not None:
         layers = checkpoint.config.exit_layers
-        metrics = ModelMetrics(telemetry.registry, name, layers, scheduler, positions)
+        metrics = ModelMetrics(telemetry.registry, name, layers, scheduler, padding)
         observers.append(metrics)
     if telemetry.tracer is not None:
         observers.append(Tracing(telemetry.tracer, name))
-    noting = telemetry.tracer is not None or telemetry.log_texts
-    return ModelWatch(log, observers, metrics, noting=noting, keep_texts=telemetry.log_texts)
+    if shadow is not None:
+        observers.append(shadow)
+        if telemetry.registry is not None:
+            shadow.attach(telemetry.registry)
+    noting = telemetry.tracer is not None or shadow is not None or telemetry.log_texts
+    return ModelWatch(
+        log, observers, metrics, shadow, noting=noting, keep_texts=telemetry.log_texts
+    )
 
 
 class ModelWatch:
@@ -43,6 +55,7 @@ class ModelWatch:
         log: ModelLog,
         observers: Sequence[Observer],
         metrics: ModelMetrics | None,
+        shadow: Shadow | None,
         *,
         noting: bool,
         keep_texts: bool,
@@ -50,6 +63,7 @@ class ModelWatch:
         self._log = log
         self._observers = observers
         self._metrics = metrics
+        self.shadow = shadow
         self._noting = noting
         self._keep_texts = keep_texts
 
@@ -58,8 +72,13 @@ class ModelWatch:
         if self._metrics is not None:
             self._metrics.tokenized(seconds, requests)
 
+    def guarded(self, terms: Terms) -> Terms:
+        """The terms of a request that leaves the threshold to the server."""
+        guard = self.shadow.guard if self.shadow is not None else 0.0
+        return replace(terms, threshold=guard) if guard > terms.threshold else terms
+
     def notes(
-        self, text: str, tokens: int, terms: Terms, arrived: float, *, alone: bool
+        self, text: str, tokens: int, asked: float, arrived: float, *, alone: bool
     ) -> Notes | None:
         """The notes of a request that was just tokenized; `alone` if its message has no other."""
         if not self._noting:
@@ -68,7 +87,7 @@ class ModelWatch:
         span, owned = spans.take(arrived, alone=alone) if spans else (None, False)
         if span is not None:
             span.add_event("tokenized", {"offramp.tokens": tokens})
-        return Notes(terms.threshold, span, owned, text if self._keep_texts else None)
+        return Notes(asked, span, owned, text if self._keep_texts else None)
 
     def close(self) -> None:
         """Nothing more will happen to this model."""
