@@ -15,6 +15,7 @@ VERBS = {
     "simulate": "the scheduler in virtual time: latency against load, replicas for a target",
     "bench": "put load on a server and measure its answers",
     "classify": "classify texts, through a server or in this process",
+    "watch": "the figures of a running server, live",
     "health": "ask whether a server serves, for probes",
 }
 INTERRUPTED = 130

@@ -66,9 +66,10 @@ class ModelLog(NullObserver):
 
         A batch that fails is run again in halves, so whoever caused it comes to be alone.
         """
-        if len(batch.requests) > 1:
+        request, *others = batch.requests
+        if others:
             return
-        notes = notes_of(batch.requests[0].context)
+        notes = notes_of(request.context)
         span, text = (notes.span, notes.text) if notes is not None else (None, None)
         with use_span(span) if span is not None else nullcontext():
             log_event(

@@ -1,0 +1,141 @@
+"""Figures of a running server, from two scrapes of its metrics: rates, quantiles, shares, ills."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import inf, nan
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from offramp.server.telemetry.catalog import BY_NAME
+
+Labels = Mapping[str, str]
+Test = Callable[[Labels], bool]
+
+SERVER_ERRORS = {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"}
+FULL, LATE, SLOW_LOOP = 0.8, 5.0, 0.1
+"""Share of the queue, seconds to work it off, and of loop lag, from which something is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """Every series at one time, in seconds; names are Prometheus's."""
+
+    time: float
+    series: Mapping[str, tuple[tuple[Labels, float], ...]]
+
+    @classmethod
+    def of(cls, text: str, time: float) -> "Scrape":
+        """Read what a server shows to Prometheus."""
+        found: dict[str, list[tuple[Labels, float]]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append((sample.labels, sample.value))
+        return cls(time, {name: tuple(rows) for name, rows in found.items()})
+
+
+def everything(labels: Labels) -> bool:
+    """Any series."""
+    del labels
+    return True
+
+
+class Figures:
+    """What happened between two scrapes; names are the catalog's."""
+
+    def __init__(self, before: Scrape, now: Scrape) -> None:
+        self._before, self._now = before, now
+        self.seconds = max(now.time - before.time, 1e-9)
+
+    def gauge(self, name: str, test: Test = everything) -> float | None:
+        """The sum of a gauge's series; None if there are none."""
+        rows = [v for labels, v in self._rows(self._now, name) if test(labels)]
+        return sum(rows) if rows else None
+
+    def rate(self, name: str, test: Test = everything, series: str = "") -> float:
+        """Per second, of a counter, or of a histogram's `_sum` or `_count`."""
+        return sum(self.rates(name, "", test, series).values())
+
+    def rates(
+        self, name: str, by: str, test: Test = everything, series: str = ""
+    ) -> dict[str, float]:
+        """Per second by the values of one label."""
+        found: dict[str, float] = {}
+        for sign, scrape in ((1, self._now), (-1, self._before)):
+            for labels, value in self._rows(scrape, name, series):
+                if test(labels):
+                    key = labels.get(by, "")
+                    found[key] = found.get(key, 0.0) + sign * value / self.seconds
+        return found
+
+    def mean(self, name: str) -> float:
+        """The mean of what a histogram took in; nan if nothing."""
+        count = self.rate(name, series="_count")
+        return self.rate(name, series="_sum") / count if count > 0 else nan
+
+    def quantile(self, name: str, share: float) -> float:
+        """A quantile of what a histogram took in, linear within its bucket; nan if nothing."""
+        counts = self.rates(name, "le", series="_bucket")
+        rows = sorted((float(bound), count) for bound, count in counts.items())
+        if not rows or rows[-1][1] <= 0:
+            return nan
+        wanted = share * rows[-1][1]
+        lower = below = 0.0
+        for bound, count in rows:
+            if count >= wanted:
+                if bound == inf:
+                    return lower
+                inside = (wanted - below) / (count - below) if count > below else 1.0
+                return lower + (bound - lower) * inside
+            lower, below = bound, count
+        return nan
+
+    @property
+    def answers(self) -> float:
+        """Requests answered a second."""
+        return self.rate("offramp.exits")
+
+    @property
+    def saved(self) -> float:
+        """Share of full depth's layers that were not run; nan without answers."""
+        full = self.rate("offramp.layers.full")
+        return 1 - self.rate("offramp.layers.run") / full if full > 0 else nan
+
+    def exits(self) -> dict[int, float]:
+        """Answers a second by exit."""
+        found = self.rates("offramp.exits", "offramp_exit")
+        return {int(left_at): rate for left_at, rate in sorted(found.items())}
+
+    def ills(self) -> list[str]:
+        """What is wrong, in words; empty if nothing is."""
+        return list(self._ills())
+
+    def _ills(self) -> Iterable[str]:
+        def failed(labels: Labels) -> bool:
+            return labels.get("rpc_status_code") in SERVER_ERRORS
+
+        calls = self.rate("rpc.server.call.duration", failed, "_count")
+        if calls > 0:
+            yield f"{calls:.1f} calls a second fail by the server's fault"
+        for name, words in (("rejections", "refused"), ("failures", "failed")):
+            for reason, rate in self.rates(f"offramp.{name}", "error_type").items():
+                if rate > 0:
+                    yield f"{rate:.1f} requests a second {words}: {reason}"
+        queued, limit = self.gauge("offramp.queue.requests"), self.gauge("offramp.queue.limit")
+        if queued and limit and queued > FULL * limit:
+            yield f"the queue is {queued / limit:.0%} full"
+        delay = self.gauge("offramp.queue.drain.predicted") or 0.0
+        if delay > LATE:
+            yield f"the queue takes {delay:.0f} s to work off"
+        held = (queued or 0) + (self.gauge("offramp.slots.used") or 0)
+        if held and not self.rate("offramp.step.duration", series="_count"):
+            yield f"{held:.0f} requests are held and no step runs"
+        lag = self.quantile("offramp.event_loop.lag", 0.99)
+        if lag > SLOW_LOOP:
+            yield f"the event loop is {lag * 1e3:.0f} ms late"
+        if self.gauge("offramp.shadow.drift"):
+            yield "early answers agree with full depth less often than promised"
+
+    def _rows(
+        self, scrape: Scrape, name: str, series: str = ""
+    ) -> tuple[tuple[Labels, float], ...]:
+        return scrape.series.get(BY_NAME[name].prometheus + series, ())

@@ -1,0 +1,96 @@
+"""`offramp watch`: its figures from known scrapes, and its picture of a real server."""
+
+import asyncio
+from math import isnan
+from pathlib import Path
+
+import pytest
+from service import word_service
+
+from offramp.cli.figures import Figures, Scrape
+from offramp.cli.screen import sparkline
+from offramp.cli.watch import main
+from offramp.server.telemetry.setup import configure
+
+BEFORE = """
+# TYPE offramp_exits_total counter
+offramp_exits_total{offramp_exit="0"} 10.0
+offramp_exits_total{offramp_exit="5"} 0.0
+# TYPE offramp_layers_run_total counter
+offramp_layers_run_total 10.0
+# TYPE offramp_layers_full_total counter
+offramp_layers_full_total 60.0
+# TYPE offramp_request_total_duration_seconds histogram
+offramp_request_total_duration_seconds_bucket{le="0.1"} 10.0
+offramp_request_total_duration_seconds_bucket{le="0.2"} 10.0
+offramp_request_total_duration_seconds_bucket{le="+Inf"} 10.0
+"""
+NOW = """
+# TYPE offramp_exits_total counter
+offramp_exits_total{offramp_exit="0"} 30.0
+offramp_exits_total{offramp_exit="5"} 20.0
+# TYPE offramp_layers_run_total counter
+offramp_layers_run_total 150.0
+# TYPE offramp_layers_full_total counter
+offramp_layers_full_total 300.0
+# TYPE offramp_request_total_duration_seconds histogram
+offramp_request_total_duration_seconds_bucket{le="0.1"} 20.0
+offramp_request_total_duration_seconds_bucket{le="0.2"} 50.0
+offramp_request_total_duration_seconds_bucket{le="+Inf"} 50.0
+# TYPE offramp_rejections_total counter
+offramp_rejections_total{error_type="QUEUE_FULL"} 10.0
+# TYPE offramp_queue_requests gauge
+offramp_queue_requests 90.0
+# TYPE offramp_queue_limit gauge
+offramp_queue_limit 100.0
+# TYPE offramp_shadow_drift gauge
+offramp_shadow_drift 1.0
+"""
+
+
+def test_figures_are_differences_and_what_is_wrong_is_said() -> None:
+    figures = Figures(Scrape.of(BEFORE, 0.0), Scrape.of(NOW, 10.0))
+    assert figures.answers == pytest.approx(4)
+    assert figures.exits() == pytest.approx({0: 2, 5: 2})
+    assert figures.saved == pytest.approx(1 - 140 / 240)
+    total = "offramp.request.total.duration"
+    assert figures.quantile(total, 0.5) == pytest.approx(0.1 + 0.1 / 3)
+    assert figures.ills() == [
+        "1.0 requests a second refused: QUEUE_FULL",
+        "the queue is 90% full",
+        "90 requests are held and no step runs",
+        "early answers agree with full depth less often than promised",
+    ]
+
+
+def test_a_quiet_server_has_no_quantiles_and_no_ills() -> None:
+    same = Scrape.of(BEFORE, 0.0)
+    figures = Figures(same, same)
+    assert figures.answers == 0
+    assert isnan(figures.saved)
+    assert isnan(figures.quantile("offramp.request.total.duration", 0.99))
+    assert figures.ills() == []
+    assert sparkline([0.0, 1.0, float("nan"), 2.0]) == "▁▅ █"
+
+
+async def test_a_picture_of_a_real_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
+    telemetry = configure()
+    async with word_service(tmp_path, telemetry=telemetry) as service:
+        arguments = [f"127.0.0.1:{telemetry.scrape_port}", "--once", "--interval", "0.3"]
+        done = asyncio.create_task(asyncio.to_thread(main, arguments))
+        while not done.done():
+            await service.client.classify("easy")
+        assert await done == 0
+    shown = capsys.readouterr().out
+    for word in ("answers a second", "p50", "p99", "layers saved", "exit 0", "nothing is wrong"):
+        assert word in shown
+
+
+def test_a_server_without_metrics_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["127.0.0.1:1"]) == 1
+    assert "OTEL_METRICS_EXPORTER=prometheus" in capsys.readouterr().err
