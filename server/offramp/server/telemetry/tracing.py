@@ -76,7 +76,7 @@ class Tracing(NullObserver):
                     "offramp.exit": outcome.exit,
                     "offramp.exit.reason": outcome.reason.value,
                     "offramp.confidence": outcome.reading.confidence,
-                    "offramp.threshold": request.terms.threshold,
+                    "offramp.threshold": outcome.threshold,
                     "offramp.tokens": request.tokens,
                     "offramp.queue.duration": outcome.queue,
                     "offramp.compute.duration": outcome.compute,
