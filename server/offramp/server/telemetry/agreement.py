@@ -87,7 +87,7 @@ class Agreement:
         agree = [reading.label == final for reading in readings]
 
         def agrees(threshold: float) -> bool:
-            early = (a for a, r in zip(agree, readings, strict=True) if r.confidence >= threshold)
+            early = (a for a, r in zip(agree, readings, strict=True) if r.score >= threshold)
             return next(early, True)
 
         self._add(asked, agrees(asked), tuple(map(agrees, self._thresholds)))
