@@ -1,6 +1,6 @@
 """Cut long texts into sentences: unlabelled examples for `offramp train --unlabelled`.
 
-python checkpoints/sentences.py REVIEWS.jsonl.gz SENTENCES.jsonl --count 60000
+python checkpoints/sentences.py REVIEWS.jsonl.gz SENTENCES.jsonl --count 30000
 """
 
 import argparse
@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 BREAK = re.compile(r"(?<=[.!?])\s+")
-WORDS = range(4, 41)
+WORDS = range(4, 26)
 """Sentences of other lengths are left out: headings, ratings, and text without full stops."""
 
 

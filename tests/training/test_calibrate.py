@@ -69,14 +69,14 @@ def test_promises_are_broken_in_at_most_one_sample_of_twenty(
 def test_thresholds_of_each_exit_do_no_worse_than_one_for_all_within_the_budget() -> None:
     gained = 0
     for seed in range(4):
-        logits, labels = logits_and_labels(1000, seed)
-        right = logits.argmax(-1) == labels
-        scores = score_exits(ExitRule(), logits, (2.0,) * 3).scores
-        limits = torch.tensor([tune_thresholds(scores, right, EXIT_LAYERS, 2.0)])
+        logits, _ = logits_and_labels(1000, seed)
+        scored = score_exits(ExitRule(), logits, (2.0,) * 3)
+        scores, agrees = scored.scores, scored.labels == scored.labels[-1]
+        limits = torch.tensor([tune_thresholds(scores, agrees, EXIT_LAYERS, 2.0)])
         shared = torch.linspace(0.3, 0.999, 300).unsqueeze(1).expand(-1, 3)
-        (tuned,), (layers,) = outcomes(scores, right, EXIT_LAYERS, limits.double())
-        accuracies, costs = outcomes(scores, right, EXIT_LAYERS, shared.double())
-        best = accuracies[costs <= 2.0].max()
+        (tuned,), (layers,) = outcomes(scores, agrees, EXIT_LAYERS, limits.double())
+        agreements, costs = outcomes(scores, agrees, EXIT_LAYERS, shared.double())
+        best = agreements[costs <= 2.0].max()
         assert layers <= 2.0
         assert tuned >= best - 0.002  # the grids differ
         gained += tuned > best
@@ -87,6 +87,18 @@ def test_a_budget_holds_on_rows_not_fitted_on() -> None:
     calibration = calibrated(0, rows=2000, budget=2.0)
     at = next(p for p in calibration.table if p.threshold == calibration.default_threshold)
     assert at.mean_layers == pytest.approx(2.0, abs=0.25)
+
+
+def test_thresholds_tuned_on_unlabelled_text_hold_on_labelled_text() -> None:
+    logits, labels = logits_and_labels(600, 0)
+    others, _ = logits_and_labels(4000, 1)
+    config = CalibrationConfig(budget=2.0)
+    with_others = calibrate_logits(logits, labels, EXIT_LAYERS, config, others).calibration
+    assert (
+        with_others.rule != calibrate_logits(logits, labels, EXIT_LAYERS, config).calibration.rule
+    )
+    at = next(p for p in with_others.table if p.threshold == with_others.default_threshold)
+    assert at.mean_layers == pytest.approx(2.0, abs=0.15)
 
 
 def test_the_default_threshold_is_a_promise() -> None:

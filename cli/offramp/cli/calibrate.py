@@ -14,7 +14,7 @@ from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
 from offramp.model.rules import RuleKind
 from offramp.training.calibrate import CalibrationConfig, CalibrationReport, calibrate
-from offramp.training.data import load_dataset
+from offramp.training.data import load_dataset, load_unlabelled
 from offramp.training.records import Columns, DataError
 
 DEFAULTS = CalibrationConfig()
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
         checkpoint = load_checkpoint(args.checkpoint)
         columns = Columns(args.text_column, args.pair_column, args.label_column)
         dataset = load_dataset(args.data, checkpoint.config.labels, columns)
-        report = calibrate(checkpoint, dataset, config)
+        unlabelled = load_unlabelled(args.unlabelled, columns)
+        report = calibrate(checkpoint, dataset, config, unlabelled)
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp calibrate: {error}", file=sys.stderr)
         return 1
@@ -100,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--label-column", default=columns.label)
     add("--rule", type=RuleKind, choices=list(RuleKind), default=DEFAULTS.rule)
     add("--budget", type=float, help="mean layers to tune a threshold for each exit to")
+    add(
+        "--unlabelled",
+        nargs="+",
+        default=[],
+        help="texts to tune them on, for agreement with full depth (default: part of --data)",
+    )
     add(
         "--max-accuracy-drop",
         type=float,

@@ -20,7 +20,7 @@ from offramp.model.checkpoint import Checkpoint
 from offramp.model.rules import RuleKind, score_exits
 from offramp.training.batches import tokenize
 from offramp.training.bounds import upper_bounds
-from offramp.training.data import Dataset
+from offramp.training.data import Dataset, Example
 from offramp.training.evaluate import exit_logits
 from offramp.training.sweep import Sweep, thresholds_of
 from offramp.training.temperature import Reliability, fit_temperature
@@ -63,22 +63,35 @@ class CalibrationReport:
 
 
 def calibrate(
-    checkpoint: Checkpoint, dataset: Dataset, config: CalibrationConfig
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    config: CalibrationConfig,
+    unlabelled: Sequence[Example] = (),
 ) -> CalibrationReport:
-    """Run the data to full depth once and calibrate on what the exits say of it."""
+    """Run the data to full depth once and calibrate on what the exits say of it.
+
+    The thresholds of a budget are tuned on `unlabelled` texts where there are any.
+    """
     rows = tokenize(dataset.examples, checkpoint.tokenizer)
     labels = torch.tensor([row.label for row in rows])
     device = next(checkpoint.model.parameters()).device
     logits = exit_logits(checkpoint.model, rows, device)
-    return calibrate_logits(logits, labels, checkpoint.config.exit_layers, config)
+    others = tokenize(unlabelled, checkpoint.tokenizer)
+    tuned_on = exit_logits(checkpoint.model, others, device) if others else None
+    return calibrate_logits(logits, labels, checkpoint.config.exit_layers, config, tuned_on)
 
 
 def calibrate_logits(
-    logits: Tensor, labels: Tensor, exit_layers: Sequence[int], config: CalibrationConfig
+    logits: Tensor,
+    labels: Tensor,
+    exit_layers: Sequence[int],
+    config: CalibrationConfig,
+    unlabelled: Tensor | None = None,
 ) -> CalibrationReport:
     """Calibrate on logits `[exits, rows, labels]` of rows with int64 labels `[rows]`.
 
-    Raises ValueError where the rows are too few or the budget can't be kept.
+    `unlabelled` are logits of other rows, to tune the thresholds of a budget on. Raises
+    ValueError where the rows are too few or the budget can't be kept.
     """
     rows = len(labels)
     if rows < LEAST_ROWS:
@@ -88,7 +101,13 @@ def calibrate_logits(
     fitted, tested = order[:cut], order[cut:]
     temperatures = tuple(fit_temperature(at[fitted], labels[fitted]) for at in logits)
     rule = fit_rule(
-        config.rule, logits[:, fitted], labels[fitted], temperatures, exit_layers, config.budget
+        config.rule,
+        logits[:, fitted],
+        labels[fitted],
+        temperatures,
+        exit_layers,
+        config.budget,
+        unlabelled,
     )
     scored = score_exits(rule, logits[:, tested], temperatures)
     sweep = Sweep.of(scored, labels[tested], exit_layers, thresholds_of(rule, logits.shape[-1]))

@@ -89,7 +89,8 @@ def finetune(
     model = build_model(pretrained, model_config, config.dropout).to(device)
     rows = tokenize((*train.examples, *unlabelled), tokenizer)
     dev_rows = tokenize(dev.examples, tokenizer)
-    taught = None if teacher is None else exit_logits(teacher.to(device), rows, device)[-1]
+    with autocast(device, config):
+        taught = None if teacher is None else exit_logits(teacher.to(device), rows, device)[-1]
     run = _Run(model, config, rows, dev_rows, taught, device, saving, interrupted)
     for progress in run.epochs():
         report(progress)
