@@ -16,6 +16,7 @@ from offramp.model.config import Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import PackedTokens
 from offramp.model.resident import token_buckets
+from offramp.model.rules import ExitRule
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
@@ -125,3 +126,18 @@ def test_buckets_waste_at_most_half() -> None:
     assert buckets[0] == 16
     assert buckets[-1] == 8192
     assert all(after <= before * 1.5 for before, after in itertools.pairwise(buckets))
+
+
+@torch.inference_mode()
+def test_thresholds_of_each_exit_bend_the_scores(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    rule = ExitRule(exponents=(0.5, 1.0, 3.0))
+    checkpoint = checkpoint.with_calibration(replace(checkpoint.calibration, rule=rule))
+    backend = DeviceBackend(
+        checkpoint, 4, CPU, max_rows=2, max_tokens=20, precision=Precision.FLOAT32
+    )
+    rows = requests_of((3, 7), (0, 2))
+    for stage, exponent in enumerate(rule.exponents):
+        for request, reading in zip(rows, backend.run(Batch(stage, rows, 0.0)), strict=True):
+            confidence = float(wanted(checkpoint, request)[stage].max())
+            assert reading.score == pytest.approx(confidence**exponent, abs=1e-5)

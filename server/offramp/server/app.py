@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
-from offramp.model.rules import PLAIN
+from offramp.model.rules import RuleKind
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
@@ -245,8 +245,8 @@ def _backend_of(config: ServerConfig, *, on_gpu: bool) -> MakeBackend:
     limits = config.limits
 
     def make(checkpoint: Checkpoint, slots: int, device: torch.device) -> MeasuredBackend:
-        # The graphs read confidences; other exit rules are scored step by step.
-        if not on_gpu or checkpoint.calibration.rule != PLAIN:
+        # The graphs read confidences; rules that remember are scored step by step.
+        if not on_gpu or checkpoint.calibration.rule.kind is not RuleKind.MAX_PROB:
             return TorchBackend(checkpoint, slots, device, config.precision)
         return DeviceBackend(
             checkpoint,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.graphs import EagerSteps, GraphedSteps
+from offramp.model.readings import HIGHEST_CONFIDENCE
 from offramp.model.resident import CONFIDENCE, LABEL, PROBABILITIES, ResidentStages
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
@@ -63,8 +64,9 @@ class DeviceBackend:
         columns = PROBABILITIES + len(config.labels)
         self._free = deque(self._buffers(columns) for _ in range(STEPS_IN_FLIGHT))
         self._turn = threading.Lock()
-        self.positions = 0
-        """Token positions that the last step computed, padding included."""
+        self._exponents = checkpoint.calibration.rule.exponents or (1.0,) * config.exits
+        self.padding = 0
+        """Token positions computed so far beyond the tokens of the requests."""
 
     def warm(self, tokens: int) -> None:
         """Capture all graphs."""
@@ -86,8 +88,14 @@ class DeviceBackend:
             done.synchronize()
         rows = buffers.readings[: len(batch.requests)].tolist()
         self._free.append(buffers)
+        exponent = self._exponents[batch.stage]
         return [
-            Reading(int(row[LABEL]), row[CONFIDENCE], tuple(row[PROBABILITIES:])) for row in rows
+            Reading(
+                label=int(row[LABEL]),
+                score=min(row[CONFIDENCE] ** exponent, HIGHEST_CONFIDENCE),
+                probabilities=tuple(row[PROBABILITIES:]),
+            )
+            for row in rows
         ]
 
     def _launch(self, batch: Batch, buffers: _Buffers) -> torch.cuda.Event | None:
@@ -95,7 +103,7 @@ class DeviceBackend:
         if len(requests) > self._max_rows:
             raise ValueError(f"{len(requests)} rows are more than the {self._max_rows} of a step")
         inputs = self._steps.inputs(tokens)
-        self.positions = len(inputs.ids)
+        self.padding += len(inputs.ids) - tokens
         buffers.rows[0].fill_(self._spare_slot)
         buffers.rows[1].zero_()
         slots = torch.tensor([request.slot for request in requests])
