@@ -23,9 +23,10 @@ from offramp.cli.load.report import circumstances, yardstick
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import EncoderConfig
 from offramp.model.packing import PackedTokens
-from offramp.model.readings import read
+from offramp.model.rules import score_exits
 from offramp.model.runner import ModuleRunner, Precision, StageRunner, runner_of
 from offramp.model.tokenizer import Tokens
+from offramp.training.sweep import leaving_exits
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -111,15 +112,11 @@ def _equality(
     for name, runner in runners.items():
         parts = [full_depth(runner, PackedTokens.of(batch, CPU), exits) for batch in batches]
         logits = torch.stack([torch.cat(stage) for stage in zip(*parts, strict=True)])
-        readings = [
-            read(stage, temperature)
-            for stage, temperature in zip(logits, checkpoint.calibration.temperatures, strict=True)
-        ]
-        sure = torch.stack([r.confidences for r in readings])
-        leaves = sure >= checkpoint.calibration.default_threshold
-        leaves[-1] = True
-        exit_of = leaves.int().argmax(0)
-        said = torch.stack([r.labels for r in readings])
+        calibration = checkpoint.calibration
+        scored = score_exits(calibration.rule, logits, calibration.temperatures)
+        threshold = torch.tensor([calibration.default_threshold], dtype=torch.float64)
+        (exit_of,) = leaving_exits(scored.scores, threshold)
+        said = scored.labels
         outcomes[name] = (logits, said.gather(0, exit_of[None])[0], exit_of)
     wanted, wanted_labels, wanted_exits = outcomes["module"]
     return {

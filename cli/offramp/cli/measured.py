@@ -71,7 +71,7 @@ def measure_texts(
         for stage in range(stages):
             readings = backend.run(Batch(stage, tuple(requests), 0.0))
             for index, reading in zip(group, readings, strict=True):
-                if reading.confidence >= threshold or stage == stages - 1:
+                if reading.score >= threshold or stage == stages - 1:
                     exits.setdefault(index, stage)
     for repeat in range(REPEATS):
         for rows in (size for size in SIZES if size <= max_rows):
