@@ -9,16 +9,14 @@ stage 0 refills. There are no timers: while anything is ready, something runs.
 
 What holds of every history:
 
-- Every request submitted leaves through exactly one `Departure`, unless its owner cancels it: a
-  request is in one line, one running batch or one group to retry, and each way out of these ends
-  in another of them or in `_release`, which is reached once.
+- Every request leaves through exactly one `Departure`, unless its owner cancels it: it is in one
+  line, one running batch or one group to retry, and the way out of these for good is `_release`.
 - No batch exceeds rows or tokens (one longer request runs alone), no two hold the same slot.
 - A request leaves at the first exit from `min_exit` on whose reading reaches its threshold, at
   `max_exit` or the last exit, or with its best reading before its deadline; nothing here looks at
   whom it is batched with. Only relief under overload lowers a threshold, and it marks the answer.
-- A step that fails is run again in halves until whoever caused it fails alone: a request fails by
-  itself or not at all, at the price of at most 2 n - 1 steps for a batch of n.
-- Nobody starves; `Lines` has the bound and its proof.
+- A step that fails is run again in halves until whoever caused it fails alone, at the price of at
+  most 2 n - 1 steps for a batch of n. Nobody starves: `Lines` has the bound and its proof.
 
 While one batch runs a second may be asked for, so that the device never waits for the host. It is
 cut only if it is full: a half-empty one is better cut when the first one is back.
