@@ -1,6 +1,6 @@
 """What telemetry costs at full load: one server with it off, one with metrics on, one with all.
 
-The servers run at once and take turns under load (A B C, A B C, …), so that whatever else the
+The servers run at once and take turns under load (A B C, B C A, …), so that whatever else the
 machine does falls on all alike; the loads are the demo's sentences over one saturated stream,
 and the cost of a variant is the median of its rounds' ratios to the round's run with it off.
 OTLP goes to a receiver in this process, Prometheus's endpoint is scraped every second.
@@ -95,13 +95,14 @@ def main() -> None:
             texts_per_second(clients[name], texts, args.seconds)
         scraper = threading.Thread(target=scrape_every_second, args=(stop,), daemon=True)
         scraper.start()
-        rounds = [
-            {
-                name: texts_per_second(client, texts, args.seconds)
-                for name, client in clients.items()
-            }
-            for _ in range(args.rounds)
-        ]
+        rounds: list[dict[str, float]] = []
+        names = list(clients)
+        for at in range(args.rounds):
+            first = at % len(names)
+            turn = names[first:] + names[:first]
+            rounds.append(
+                {name: texts_per_second(clients[name], texts, args.seconds) for name in turn}
+            )
         stop.set()
         scraper.join()
         exports = len(collector.exports)
