@@ -23,13 +23,19 @@ DRAWS = 1000
 
 
 def analyse(
-    directory: Path, pretrained: PretrainedEncoder, parts: dict[str, Dataset], max_tokens: int
+    dataset: str,
+    directory: Path,
+    pretrained: PretrainedEncoder,
+    parts: dict[str, Dataset],
+    max_tokens: int,
 ) -> dict[str, Any]:
-    """Everything about the models of one dataset, as JSON."""
-    logits = {path.stem: torch.load(path) for path in sorted(directory.glob("*.pt"))}
-    models = {path.stem: json.loads(path.read_text()) for path in directory.glob("*.json")}
+    """Everything about the models of one dataset that are there, as JSON; `joint` must be."""
+    logits = {
+        path.suffixes[0].removeprefix("."): torch.load(path)
+        for path in sorted(directory.glob(f"{dataset}.*.pt"))
+    }
+    models = {name: json.loads((directory / f"{name}.json").read_text()) for name in logits}
     dev, test = truth(parts["dev"]), truth(parts["test"])
-    plain = logits["plain"]
     exits = {
         name: _early_exit(logits[name], dev, test, models[name]["exit_layers"])
         for name in ("joint", "mixed")
@@ -37,28 +43,26 @@ def analyse(
     }
     best = max(exits, key=lambda name: exits[name]["dev_score"])
     cuts: list[dict[str, Any]] = [
-        {
-            "layers": models[name]["layers"],
-            "accuracy": _accuracy(logits[name]["test"][-1], test),
-            "train_seconds": models[name]["train_seconds"],
-            "train_cpu_seconds": models[name]["train_cpu_seconds"],
-        }
+        {"layers": models[name]["layers"], "accuracy": _accuracy(logits[name]["test"][-1], test)}
         for name in sorted(models)
         if name.startswith("cut")
     ]
     for cut in cuts:
         for name, found in exits.items():
             cut[name] = _at_cost(found["curve"], cut["layers"])
+    plain, small = logits.get("plain"), logits.get("cut2")
+    large = plain or {part: at[-1:] for part, at in logits[best].items()}
     first_confidence = score_exits(PLAIN, logits[best]["test"][:1], (1.0,)).confidences[0]
     answers = logits[best]["test"].argmax(-1)
     agreement = (answers == answers[-1]).double().mean(0)
     keys = ("parameters", "head_parameters", "train_seconds", "train_cpu_seconds", "epochs")
+    depth = models["joint"]["layers"]
     return {
-        "full_depth": _accuracy(plain["test"][-1], test),
+        "full_depth": None if plain is None else _accuracy(plain["test"][-1], test),
         "exits": exits,
         "best": best,
         "cuts": cuts,
-        "cascade": _cascade(logits["cut2"], plain, dev, test, 2, models["plain"]["layers"]),
+        "cascade": None if small is None else _cascade(small, large, dev, test, 2, depth),
         "models": {name: {key: model[key] for key in keys} for name, model in models.items()},
         "difficulty": {
             "length": spearman(first_confidence, lengths(pretrained, parts["test"], max_tokens)),

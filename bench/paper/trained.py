@@ -1,31 +1,33 @@
-"""The models of one experiment: each is fine-tuned once and leaves what its exits say on disk."""
+"""The models of one study: each is fine-tuned once and leaves what its exits say on disk."""
 
 import json
 import random
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from offramp.model.checkpoint import load_checkpoint, save_checkpoint
 from offramp.model.config import ModelConfig, Pooling
 from offramp.model.pretrained import PretrainedEncoder
 from offramp.model.tokenizer import TextTokenizer
 from offramp.training.batches import tokenize
-from offramp.training.data import Dataset, load_dataset
+from offramp.training.data import Dataset, Example, load_dataset
 from offramp.training.evaluate import exit_logits
 from offramp.training.finetune import Progress, Saving, finetune
 from offramp.training.recipe import TrainingConfig
 
-PARTS = ("train", "dev", "test")
+DEV_ROWS = 1000
+"""Of each source, for choosing the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What an experiment may cost: rows of each part (0: all), tokens a text, epochs."""
+    """What a study may cost: rows of each part (0: all), tokens a text, epochs."""
 
     train_rows: int
     dev_rows: int
@@ -44,33 +46,52 @@ class Spec:
     training: TrainingConfig
 
 
-def load_parts(directory: Path, budget: Budget) -> dict[str, Dataset]:
-    """Train, dev and test, each cut to a random sample of its budget, the same for all models."""
-    parts: dict[str, Dataset] = {}
-    for part in PARTS:
-        whole = load_dataset(directory / f"{part}.jsonl.gz")
-        rows = getattr(budget, f"{part}_rows") or len(whole.examples)
-        chosen = random.Random(0).sample(whole.examples, min(rows, len(whole.examples)))
-        parts[part] = replace(whole, examples=tuple(chosen))
-    return parts
+def load_part(directory: Path, part: str, rows: int) -> Dataset:
+    """A file cut to a random sample, the same for all models; 0 rows are all of them."""
+    whole = load_dataset(directory / f"{part}.jsonl.gz")
+    chosen = random.Random(0).sample(
+        whole.examples, min(rows or len(whole.examples), len(whole.examples))
+    )
+    return replace(whole, examples=tuple(chosen))
+
+
+def load_sources(data: Path, sources: tuple[str, ...], rows: int) -> tuple[Dataset, Dataset]:
+    """What the models of a study are trained on, and the part of dev that chooses their epoch.
+
+    Several sources are joined; their labels must be the same. Most texts of the MNLI train file
+    have lost their full stops, so final stops are set and taken away there at random.
+    """
+    parts: dict[str, list[Dataset]] = {"train": [], "dev": []}
+    for source in sources:
+        train = load_part(data / source, "train", rows)
+        if source == "mnli":
+            train = replace(train, examples=_with_random_stops(train.examples))
+        parts["train"].append(train)
+        parts["dev"].append(load_part(data / source, "dev", DEV_ROWS))
+    joined = {
+        name: replace(found[0], examples=tuple(e for one in found for e in one.examples))
+        for name, found in parts.items()
+    }
+    if len({one.labels for one in parts["train"]}) > 1:
+        raise ValueError(f"{' and '.join(sources)} do not have the same labels")
+    return joined["train"], joined["dev"]
 
 
 def run(
     spec: Spec,
     pretrained: PretrainedEncoder,
-    parts: dict[str, Dataset],
+    train: Dataset,
+    dev: Dataset,
     max_tokens: int,
     directory: Path,
 ) -> None:
-    """Train a model and write `SPEC.json` and `SPEC.pt`; nothing is done if they are there."""
+    """Train a model and write it to `SPEC/` and its story to `SPEC.json`, once."""
     record = directory / f"{spec.name}.json"
     if record.exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
     cut = _cut(pretrained, spec.layers)
-    shape = ModelConfig(
-        cut.config, parts["train"].labels, spec.exit_layers, Pooling.MEAN, max_tokens
-    )
+    shape = ModelConfig(cut.config, train.labels, spec.exit_layers, Pooling.MEAN, max_tokens)
     log: list[Progress] = []
 
     def report(progress: Progress) -> None:
@@ -80,26 +101,35 @@ def run(
 
     started, before = time.monotonic(), _cpu_seconds()
     saving = Saving(directory / f"{spec.name}.state")
-    checkpoint = finetune(
-        cut, shape, parts["train"], parts["dev"], spec.training, report, saving=saving
-    )
+    checkpoint = finetune(cut, shape, train, dev, spec.training, report, saving=saving)
     seconds, cpu = time.monotonic() - started, _cpu_seconds() - before
-    logits = {
-        part: _logits(checkpoint.tokenizer, checkpoint.model, parts[part])
-        for part in ("dev", "test")
-    }
-    torch.save(logits, directory / f"{spec.name}.pt")
-    heads = sum(p.numel() for p in checkpoint.model.heads.parameters())
+    save_checkpoint(checkpoint, directory / spec.name)
     content = {
         **asdict(spec),
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
-        "head_parameters": heads,
+        "head_parameters": sum(p.numel() for p in checkpoint.model.heads.parameters()),
         "train_seconds": seconds,
         "train_cpu_seconds": cpu,
         "epochs": [asdict(progress) for progress in log if progress.exit_accuracies],
     }
     record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     saving.path.unlink(missing_ok=True)
+
+
+def logits_of(name: str, directory: Path, dataset: str, parts: Mapping[str, Dataset]) -> None:
+    """What a trained model's exits say of dev and test, in `DATASET.NAME.pt`, once."""
+    path = directory / f"{dataset}.{name}.pt"
+    if path.exists():
+        return
+    checkpoint = load_checkpoint(directory / name)
+    device = next(checkpoint.model.parameters()).device
+    found = {
+        part: exit_logits(
+            checkpoint.model, tokenize(parts[part].examples, checkpoint.tokenizer), device
+        )
+        for part in ("dev", "test")
+    }
+    torch.save(found, path)
 
 
 def lengths(pretrained: PretrainedEncoder, dataset: Dataset, max_tokens: int) -> Tensor:
@@ -113,18 +143,28 @@ def truth(dataset: Dataset) -> Tensor:
     return torch.tensor([example.label for example in dataset.examples])
 
 
-def _logits(tokenizer: TextTokenizer, model: torch.nn.Module, dataset: Dataset) -> Tensor:
-    device = next(model.parameters()).device
-    return exit_logits(model, tokenize(dataset.examples, tokenizer), device)  # type: ignore[arg-type]
+def _with_random_stops(examples: tuple[Example, ...]) -> tuple[Example, ...]:
+    draw = random.Random(0)
+
+    def stopped(text: str) -> str:
+        bare = text.rstrip(" .")
+        return f"{bare}." if draw.random() < 0.5 else bare
+
+    return tuple(
+        replace(
+            example,
+            text=stopped(example.text),
+            text_pair=None if example.text_pair is None else stopped(example.text_pair),
+        )
+        for example in examples
+    )
 
 
 def _cut(pretrained: PretrainedEncoder, layers: int) -> PretrainedEncoder:
     """The encoder's embeddings and first layers."""
-    gone: Sequence[str] = [f"layers.{index}." for index in range(layers, pretrained.config.layers)]
+    gone = tuple(f"layers.{index}." for index in range(layers, pretrained.config.layers))
     weights = {
-        name: weight
-        for name, weight in pretrained.weights.items()
-        if not name.startswith(tuple(gone))
+        name: weight for name, weight in pretrained.weights.items() if not name.startswith(gone)
     }
     return replace(pretrained, config=replace(pretrained.config, layers=layers), weights=weights)
 
