@@ -12,8 +12,8 @@ from command import help_of
 from service import ROOT
 
 from offramp.cli.serve import settings_of
-from offramp.server.app import SERVICES
 from offramp.server.config import ServerConfig
+from offramp.server.services import SERVICES
 from offramp.server.telemetry.catalog import CATALOG
 
 DEPLOY = ROOT / "deploy"

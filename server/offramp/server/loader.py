@@ -1,0 +1,92 @@
+"""From a checkpoint's directory to a served model: loaded, warm, watched, its engine ready."""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.scheduler.config import SchedulerConfig
+from offramp.scheduler.cost import CostModel
+from offramp.scheduler.engine import Engine
+from offramp.scheduler.policy import Adaptive
+from offramp.scheduler.relief import Relief
+from offramp.scheduler.scheduler import Scheduler
+from offramp.server.config import ServerConfig
+from offramp.server.hardware import MakeBackend, step_threads, suitable_backend, usable_device
+from offramp.server.served import ServedModel
+from offramp.server.telemetry.agreement import Agreement
+from offramp.server.telemetry.logs import Event, log_event
+from offramp.server.telemetry.setup import Telemetry
+from offramp.server.telemetry.shadow import SLOTS as SHADOW_SLOTS
+from offramp.server.telemetry.shadow import Shadow
+from offramp.server.telemetry.watch import watch_model
+from offramp.server.warmup import warm_up
+
+TOKENIZER_THREADS = 2
+
+
+class Loader:
+    """Loads checkpoints for one device, and owns the threads that their models share.
+
+    Raises ValueError if the device is not usable.
+    """
+
+    def __init__(
+        self, config: ServerConfig, telemetry: Telemetry, make_backend: MakeBackend | None
+    ) -> None:
+        self._config = config
+        self._telemetry = telemetry
+        self.device: torch.device = usable_device(config.device)
+        self._make_backend = make_backend or suitable_backend(config)
+        self._steps = step_threads(self.device, config.threads)
+        self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
+
+    def load(self, directory: Path) -> ServedModel:
+        """Load and warm a model; raises ModelError, OSError or ValueError if it is unusable."""
+        started = time.monotonic()
+        limits = self._config.limits
+        checkpoint = load_checkpoint(directory, self.device)
+        shape, calibration = checkpoint.config, checkpoint.calibration
+        settings = SchedulerConfig(
+            stages=shape.exits,
+            slots=limits.slots,
+            max_batch_rows=limits.max_batch_rows,
+            max_batch_tokens=limits.max_batch_tokens,
+            max_queue_requests=limits.max_queue_requests,
+        )
+        cost = CostModel(shape.exits)
+        shadow = self._shadow(checkpoint)
+        slots = limits.slots + (SHADOW_SLOTS if shadow else 0)
+        backend = self._make_backend(checkpoint, slots, self.device)
+        self._steps.submit(warm_up, backend, shape, settings, cost).result()
+        table = [(row.threshold, row.accuracy_drop) for row in calibration.table]
+        relief = Relief(table, limits.overload_accuracy_drop)
+        scheduler = Scheduler(settings, Adaptive(), cost, relief)
+        watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
+        lane, ahead = shadow.lane if shadow else None, limits.steps_in_flight
+        engine = Engine(scheduler, backend, self._steps, watch, lane, steps_in_flight=ahead)
+        seconds = round(time.monotonic() - started, 3)
+        log_event(Event.LOAD, "loaded a model", model=checkpoint.name, seconds=seconds)
+        return ServedModel(checkpoint, engine, self._tokenizers, watch)
+
+    def close(self) -> None:
+        """End the threads; nothing runs any more."""
+        self._steps.shutdown()
+        self._tokenizers.shutdown()
+
+    def _shadow(self, checkpoint: Checkpoint) -> Shadow | None:
+        config = self._config
+        if not config.shadow_share:
+            return None
+        agreement = Agreement(checkpoint.calibration.table, config.shadow_window)
+        return Shadow(
+            checkpoint,
+            agreement,
+            config.shadow_share,
+            random.Random(),
+            first_slot=config.limits.slots,
+            guarding=config.guard,
+        )

@@ -1,0 +1,53 @@
+"""What answers at the port: the services, behind the interceptors, with health and reflection."""
+
+import asyncio
+from typing import Any
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from offramp.server.auth import TokenInterceptor
+from offramp.server.config import ServerConfig
+from offramp.server.interceptors import ErrorInterceptor
+from offramp.server.served import ModelRegistry
+from offramp.server.servicer import ClassifierServicer, ModelServicer
+from offramp.server.telemetry.rpc import CallInterceptor
+from offramp.server.telemetry.setup import Telemetry
+from offramp.server.transport import read_tokens, server_options
+from offramp.v1 import classifier_service_pb2, model_service_pb2
+from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
+from offramp.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+
+SERVICES = (
+    classifier_service_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+"""Ours by their full names, as the health service is asked for them."""
+
+
+def build_server(
+    config: ServerConfig,
+    telemetry: Telemetry,
+    models: ModelRegistry,
+    health_service: health.aio.HealthServicer,  # type: ignore[name-defined]
+    draining: asyncio.Event,
+) -> grpc.aio.Server:
+    """A server of these models that has no port yet; its streams end once `draining` is set.
+
+    Raises OSError or ValueError where the file of tokens is unusable.
+    """
+    interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = []
+    if telemetry.registry or telemetry.tracer:
+        interceptors.append(CallInterceptor(telemetry.registry, telemetry.tracer))
+    interceptors.append(ErrorInterceptor(config.max_message_bytes))
+    if config.token_file is not None:
+        interceptors.append(TokenInterceptor(read_tokens(config.token_file)))
+    server = grpc.aio.server(interceptors=interceptors, options=server_options(config))
+    classifier = ClassifierServicer(models, config.max_inputs, config.stream_window, draining)
+    add_ClassifierServiceServicer_to_server(classifier, server)
+    add_ModelServiceServicer_to_server(ModelServicer(models), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return server
