@@ -66,6 +66,7 @@ class Loader:
         relief = Relief(table, limits.overload_accuracy_drop)
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
+        watch.attach()
         lane, ahead = shadow.lane if shadow else None, limits.steps_in_flight
         engine = Engine(scheduler, backend, self._steps, watch, lane, steps_in_flight=ahead)
         seconds = round(time.monotonic() - started, 3)

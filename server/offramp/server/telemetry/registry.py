@@ -1,8 +1,9 @@
 """Where the server counts: plain dictionaries on the event loop, read when somebody collects.
 
-An SDK instrument costs about 10 µs a record, a dictionary 0.3 µs. So counters and gauges are
-observable instruments over these, and histograms are counted into buckets here and added to what
-the readers collect (readers.py). Every name must be in the catalog.
+An SDK instrument costs about 10 µs a record, a sum or a bucket that is at hand 0.1 to 0.3 µs. So
+counters and gauges are observable instruments over these, and histograms are counted into buckets
+here and added to what the readers collect (readers.py). Attributes are made when somebody
+collects. Every name must be in the catalog.
 """
 
 import time
@@ -19,28 +20,37 @@ Value = str | int | bool | None
 """Of an attribute; None leaves it out."""
 
 
+class Sum:
+    """One sum of a counter, to be added to."""
+
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        self.total: float = 0
+
+
 class Counter:
     """Sums of one metric by the values of its attributes, given in the catalog's order."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
-        self._sums: dict[tuple[Value, ...], float] = {}
-        self._totals: dict[tuple[Value, ...], Callable[[], float]] = {}
+        self._sums: dict[tuple[Value, ...], Sum] = {}
+
+    def of(self, *values: Value) -> Sum:
+        """The sum of these attribute values; keep it where it is often added to."""
+        found = self._sums.get(values)
+        if found is None:
+            found = self._sums[values] = Sum()
+        return found
 
     def add(self, amount: float, *values: Value) -> None:
         """Add to the sum of these attribute values."""
-        self._sums[values] = self._sums.get(values, 0) + amount
-
-    def read(self, total: Callable[[], float], *values: Value) -> None:
-        """Take the sum of these attribute values from whoever counts it."""
-        self._totals[values] = total
+        self.of(*values).total += amount
 
     def observe(self, _: CallbackOptions) -> Iterable[Observation]:
         """What an observable counter tells."""
-        for values, total in tuple(self._sums.items()):
-            yield Observation(total, attributes_of(self._metric, values))
-        for values, read in self._totals.items():
-            yield Observation(read(), attributes_of(self._metric, values))
+        for values, found in tuple(self._sums.items()):
+            yield Observation(found.total, attributes_of(self._metric, values))
 
 
 class Gauge:
@@ -48,15 +58,19 @@ class Gauge:
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
-        self._readers: list[tuple[Callable[[], float | None], tuple[Value, ...]]] = []
+        self._readers: dict[tuple[Value, ...], Callable[[], float | None]] = {}
 
     def add(self, read: Callable[[], float | None], *values: Value) -> None:
         """Read with these attribute values; a reading of None is left out."""
-        self._readers.append((read, values))
+        self._readers[values] = read
+
+    def forget(self, first: Value) -> None:
+        """Read no more with attribute values of which this is the first."""
+        self._readers = {v: read for v, read in self._readers.items() if v[:1] != (first,)}
 
     def observe(self, _: CallbackOptions) -> Iterable[Observation]:
         """What an observable gauge tells."""
-        for read, values in tuple(self._readers):
+        for values, read in tuple(self._readers.items()):
             reading = read()
             if reading is not None:
                 yield Observation(reading, attributes_of(self._metric, values))
@@ -77,8 +91,10 @@ class Buckets:
         """Count a value, several times if it holds for several."""
         self.counts[bisect_left(self._bounds, value)] += times
         self.total += value * times
-        self.smallest = min(self.smallest, value)
-        self.largest = max(self.largest, value)
+        if value < self.smallest:  # noqa: PLR1730 - half the time of min()
+            self.smallest = value
+        if value > self.largest:  # noqa: PLR1730
+            self.largest = value
 
 
 class Histogram:
@@ -134,6 +150,11 @@ class Registry:
     def gauge(self, name: str, read: Callable[[], float | None], *values: Value) -> None:
         """Let the gauge of this name read so; raises KeyError if the catalog has none."""
         self._gauges[name].add(read, *values)
+
+    def forget(self, model: str) -> None:
+        """Let no gauge read this model any more; what was counted of it stays."""
+        for gauge in self._gauges.values():
+            gauge.forget(model)
 
     def histogram(self, name: str) -> Histogram:
         """The histogram of this name; raises KeyError if the catalog has none."""

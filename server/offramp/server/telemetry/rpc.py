@@ -11,8 +11,9 @@ from typing import Any, TypeAlias, cast
 
 import grpc
 import grpc.aio
+from opentelemetry.context import attach, detach
 from opentelemetry.propagate import extract
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, use_span
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from offramp.server.interceptors import CODES, PREFIX, Context, Handler
 from offramp.server.statuses import reason_of, status_of
@@ -86,12 +87,15 @@ class _Call:
             SpanKind.SERVER,
             {"rpc.system.name": SYSTEM, "rpc.method": self._method},
         )
-        with use_span(
-            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-        ):
+        token = attach(set_span_in_context(span))
+        try:
             if span.is_recording():
                 CALL_SPANS.set(CallSpans(self._tracer, span, unary=self._unary))
-            return await self._timed(request, context, span)
+                return await self._timed(request, context, span)
+            return await self._timed(request, context, None)
+        finally:
+            detach(token)
+            span.end()
 
     async def _timed(self, request: object, context: Context, span: Span | None) -> object:
         started = time.perf_counter()

@@ -12,6 +12,7 @@ from offramp.scheduler.scheduler import Scheduler
 from offramp.server.telemetry.model_log import ModelLog
 from offramp.server.telemetry.model_metrics import ModelMetrics
 from offramp.server.telemetry.notes import Notes
+from offramp.server.telemetry.registry import Registry
 from offramp.server.telemetry.setup import Telemetry
 from offramp.server.telemetry.shadow import Shadow
 from offramp.server.telemetry.tracing import CALL_SPANS, Tracing
@@ -36,11 +37,16 @@ def watch_model(
         observers.append(Tracing(telemetry.tracer, name))
     if shadow is not None:
         observers.append(shadow)
-        if telemetry.registry is not None:
-            shadow.attach(telemetry.registry)
     noting = telemetry.tracer is not None or shadow is not None or telemetry.log_texts
     return ModelWatch(
-        log, observers, metrics, shadow, noting=noting, keep_texts=telemetry.log_texts
+        name,
+        telemetry.registry,
+        log,
+        observers,
+        metrics,
+        shadow,
+        noting=noting,
+        keep_texts=telemetry.log_texts,
     )
 
 
@@ -52,6 +58,8 @@ class ModelWatch:
 
     def __init__(
         self,
+        model: str,
+        registry: Registry | None,
         log: ModelLog,
         observers: Sequence[Observer],
         metrics: ModelMetrics | None,
@@ -60,12 +68,23 @@ class ModelWatch:
         noting: bool,
         keep_texts: bool,
     ) -> None:
+        self._model = model
+        self._registry = registry
         self._log = log
         self._observers = observers
         self._metrics = metrics
         self.shadow = shadow
         self._noting = noting
         self._keep_texts = keep_texts
+
+    def attach(self) -> None:
+        """Let the gauges of this model's name read this model and no other."""
+        if self._registry is not None:
+            self._registry.forget(self._model)
+            if self._metrics is not None:
+                self._metrics.attach()
+            if self.shadow is not None:
+                self.shadow.attach(self._registry)
 
     def tokenized(self, seconds: float, requests: int) -> None:
         """The requests of one message were tokenized."""
@@ -85,6 +104,8 @@ class ModelWatch:
             return None
         spans = CALL_SPANS.get()
         span, owned = spans.take(arrived, alone=alone) if spans else (None, False)
+        if span is None and self.shadow is None and not self._keep_texts:
+            return None
         if span is not None:
             span.add_event("tokenized", {"offramp.tokens": tokens})
         return Notes(asked, span, owned, text if self._keep_texts else None)
