@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiment import BUDGETS
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
@@ -18,10 +17,10 @@ NAMES = {"sst2": "SST-2", "ag_news": "AG News", "imdb": "IMDB", "snli": "SNLI", 
 
 def main() -> None:
     """Write the page and a plot a dataset."""
-    found = {name: HERE / "results" / f"{name}.json" for name in BUDGETS}
+    found = {name: HERE / "results" / f"{name}.json" for name in NAMES}
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
     promises = json.loads((HERE / "results" / "promises.json").read_text())
-    missing = [NAMES[name] for name in BUDGETS if name not in results]
+    missing = [NAMES[name] for name in NAMES if name not in results]
     lines = [*_head(results, missing), *_promises(promises)]
     for name, result in results.items():
         figure = _plot(result)
