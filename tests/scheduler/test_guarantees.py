@@ -228,16 +228,13 @@ def test_a_reading_that_costs_more_than_it_saves_is_skipped_now_and_then_tried()
     assert len(trace.departures) == 200
 
 
-class InOrder(fakes.FakeBackend):
-    """Notes how many batches are handed over before the first one is done."""
-
-
-async def test_two_steps_in_flight_answer_alike() -> None:
+@pytest.mark.parametrize(("workers", "steps"), [(1, 2), (2, 1), (3, 4)])
+async def test_steps_at_the_same_time_answer_as_steps_in_turn(workers: int, steps: int) -> None:
     answers: list[list[tuple[int, float]]] = []
-    for steps in (1, 2):
-        with ThreadPoolExecutor(1) as executor:
-            core = fakes.scheduler(max_batch_rows=4, slots=64)
-            engine = Engine(core, InOrder(), executor, steps_in_flight=steps)
+    for count, ahead in ((1, 1), (workers, steps)):
+        with ThreadPoolExecutor(count) as executor:
+            core = fakes.scheduler(max_batch_rows=4, slots=64, workers=count)
+            engine = Engine(core, fakes.FakeBackend(), executor, steps_in_flight=ahead)
             futures = [
                 engine.submit((0.1 * (at % 10), 0.2 * (at % 5), 0.5), 8, TERMS, 0.0)
                 for at in range(100)
@@ -265,6 +262,32 @@ def test_only_a_full_batch_is_cut_while_another_runs() -> None:
     core.complete(first, [fakes.read(one, 0) for one in first.requests], 1.0)
     core.complete(second, [fakes.read(one, 0) for one in second.requests], 2.0)
     assert core.cost.predict(0, 2, 16) == pytest.approx(1.0)
+
+
+def test_free_workers_share_what_waits_if_that_is_quicker() -> None:
+    sizes: dict[float, list[int]] = {}
+    for fixed in (0.0, 100.0):
+        core = fakes.scheduler(max_batch_rows=8, slots=64, workers=2)
+        for rows in (1, 2, 4, 8):
+            core.cost.observe(0, rows, 8 * rows, fixed + rows)
+        for _ in range(6):
+            core.submit(fakes.request(), 0.0)
+        cut = [core.next_batch(0.0)[0], core.next_batch(0.0)[0]]
+        sizes[fixed] = [len(batch.requests) for batch in cut if batch is not None]
+    assert sizes == {0.0: [3, 3], 100.0: [6]}
+
+
+def test_a_queue_is_worked_off_by_all_workers() -> None:
+    predicted: list[float] = []
+    for workers in (1, 2):
+        core = fakes.scheduler(workers=workers)
+        for rows in (1, 2, 4):
+            for stage in range(3):
+                core.cost.observe(stage, rows, 8 * rows, float(rows))
+        for _ in range(6):
+            core.submit(fakes.request(), 0.0)
+        predicted.append(core.predicted_delay())
+    assert predicted[1] == pytest.approx(predicted[0] / 2)
 
 
 def test_the_policy_follows_the_backlog() -> None:

@@ -1,7 +1,7 @@
 """Every history of a scheduler: nobody lost, nobody answered twice, no bound exceeded.
 
-Requests come with poison in some of their stages; a step that holds a poisonous one fails. Up to
-two steps are in flight, finished in order, as the engine does it.
+Requests come with poison in some of their stages; a step that holds a poisonous one fails. One step
+more is in flight than there are workers, one to three; steps of several workers end in any order.
 """
 
 from collections import deque
@@ -53,8 +53,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.steps: dict[Request, list[int]] = {}
         self.unread: dict[Request, set[int]] = {}
 
-    @initialize(policy=st.sampled_from(POLICIES), relief=st.booleans(), exact_exits=st.booleans())
-    def open(self, policy: Adaptive, relief: bool, exact_exits: bool) -> None:  # noqa: FBT001
+    @initialize(
+        policy=st.sampled_from(POLICIES),
+        relief=st.booleans(),
+        exact_exits=st.booleans(),
+        workers=st.integers(1, 3),
+    )
+    def open(self, policy: Adaptive, relief: bool, exact_exits: bool, workers: int) -> None:  # noqa: FBT001
+        self.workers = workers
         self.lowered = LOWERED if relief else inf
         table = [(LOWERED, 0.1)] if relief else []
         self.core = fakes.scheduler(
@@ -66,6 +72,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             max_batch_rows=ROWS,
             max_batch_tokens=TOKENS,
             max_queue_requests=QUEUE,
+            workers=workers,
         )
         if not exact_exits:
             for stage in range(STAGES):
@@ -121,10 +128,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert one not in self.gone
             self.gone.add(one)
 
-    @precondition(lambda self: len(self.running) < 2)
+    @precondition(lambda self: len(self.running) <= self.workers)
     @rule()
     def start(self) -> None:
-        ahead = bool(self.running)
+        ahead = len(self.running) >= self.workers
         batch, departures = self.core.next_batch(self.now)
         self.absorb(departures)
         if batch is None:
@@ -157,8 +164,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         return len(batch.requests) == ROWS or left or timed
 
     @precondition(lambda self: self.running)
-    @rule(seconds=st.sampled_from([0.1, 1.0]))
-    def finish(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([0.1, 1.0]), worker=st.integers(0, 2))
+    def finish(self, seconds: float, worker: int) -> None:
+        self.running.rotate(-(worker % min(self.workers, len(self.running))))
         batch = self.running.popleft()
         self.now += seconds
         readings = [fakes.read(one, batch.stage) for one in batch.requests]
@@ -226,7 +234,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             if not self.running and self.core.idle:
                 break
             if self.running:
-                self.finish(0.1)
+                self.finish(0.1, 0)
             self.start()
         assert not self.held
         assert self.core.slots.held == 0

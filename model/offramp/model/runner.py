@@ -34,7 +34,7 @@ class Precision(StrEnum):
 
 
 class StageRunner(Protocol):
-    """Runs stages of one model; owned by one thread.
+    """Runs stages of one model, in several threads at a time.
 
     `dtype` is that of the hidden states and pooled vectors it takes and gives.
     """

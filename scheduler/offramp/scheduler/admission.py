@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.line import Line
 from offramp.scheduler.reach import Reach
@@ -17,15 +18,18 @@ class Admission:
     """Predicts the delay of a queue from the cost model, corrected by what delays came true.
 
     The queue ahead and all that is between stages is priced as full batches on their way through
-    every stage. The policy decides how much of this really comes first; the correction, the mean
-    of actual over predicted seconds until the first stage begins, learns it.
+    every stage, on all workers at once. The policy decides how much of this really comes first; the
+    correction, the mean of actual over predicted seconds until the first stage begins, learns it.
     """
 
-    def __init__(self, cost: CostModel, reach: Reach, lines: Sequence[Line], tokens: int) -> None:
+    def __init__(
+        self, cost: CostModel, reach: Reach, lines: Sequence[Line], config: SchedulerConfig
+    ) -> None:
         self._cost = cost
         self._reach = reach
         self._lines = lines
-        self._tokens = tokens
+        self._tokens = config.max_batch_tokens
+        self._workers = config.workers
         self._rates = [0.0] * len(lines)
         self._admitted = 0.0
         self.busy_until = 0.0
@@ -50,7 +54,7 @@ class Admission:
         return self._rates[stage]
 
     def delay(self, ahead_tokens: int, now: float) -> float:
-        """Seconds until the step running now and this much queue are worked off."""
+        """Seconds until a worker is free and this much queue is worked off."""
         work = self.work(ahead_tokens)
         return work + self.busy_until - now if self.busy_until > now else work
 
@@ -58,7 +62,8 @@ class Admission:
         """Seconds of work in this much queue and in all that is between stages."""
         if not self._rates[0]:
             self.price()
-        return self.correction * (ahead_tokens * self._rates[0] + self._admitted)
+        tokens_work = ahead_tokens * self._rates[0] + self._admitted
+        return self.correction * tokens_work / self._workers
 
     def learn(self, predicted: float, actual: float) -> None:
         """Compare the seconds until a first stage with what `delay` said of them."""

@@ -9,7 +9,8 @@ class SchedulerConfig:
 
     `stages` is the number of exits. `slots` bounds the requests admitted (their numbers begin at
     `first_slot`), the queue those waiting for a slot. A batch holds at most `max_batch_rows`
-    requests and `max_batch_tokens` tokens; one longer request runs alone.
+    requests and `max_batch_tokens` tokens; one longer request runs alone. As many batches run at
+    the same time as there are `workers`, each as fast as it would alone.
 
     Times are in seconds. A request should run before whoever comes `interactive_patience` after
     it, and a bulk request `bulk_patience` more: so much later may one come that is nearer its
@@ -28,6 +29,7 @@ class SchedulerConfig:
     max_queue_tokens: int = 262_144
     max_batch_rows: int = 32
     max_batch_tokens: int = 512
+    workers: int = 1
     interactive_patience: float = 0.1
     bulk_patience: float = 0.5
     deadline_margin: float = 0.002

@@ -14,6 +14,7 @@ from offramp.scheduler.request import Answer, Departure, Reading, Request, State
 from offramp.scheduler.scheduler import Scheduler
 
 AnswerFuture = asyncio.Future[Answer]
+StepFuture = asyncio.Future[Sequence[Reading]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,10 @@ class Engine:
 
     An `idle` lane has requests of its own, in slots of its own, submitted to its scheduler by an
     observer, and is stepped only when nothing else is ready; nobody waits for them. Everything here
-    runs on one event loop but `backend.run`, which runs on `executor`, a single thread. With two
-    `steps_in_flight` a full batch is cut while another runs, so that the device need not wait for
-    this loop. The clock is `time.monotonic`, for arrivals and deadlines alike.
+    runs on one event loop but `backend.run`, which runs on `executor`: a thread for each of the
+    scheduler's workers. With more `steps_in_flight` than workers a full batch is cut while others
+    run, so that the device need not wait for this loop. The clock is `time.monotonic`, for arrivals
+    and deadlines alike.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Engine:
         self._idle = idle
         self._backend = backend
         self._executor = executor
-        self._steps_in_flight = steps_in_flight
+        self._steps_in_flight = max(steps_in_flight, scheduler.config.workers)
+        self._flying = 0
+        self._back: deque[tuple[Lane, Batch, StepFuture]] = deque()
         self._work = asyncio.Event()
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._stopping = False
@@ -77,7 +81,8 @@ class Engine:
                 self._grant_room()
 
         future.add_done_callback(forget)
-        self._work.set()
+        if self._flying < self._steps_in_flight:
+            self._work.set()
         return future
 
     async def room(self) -> None:
@@ -89,22 +94,15 @@ class Engine:
 
     async def run(self) -> None:
         """Step until `stop`, and then until everything held has left."""
-        loop = asyncio.get_running_loop()
-        flying: deque[tuple[Lane, Batch, asyncio.Future[Sequence[Reading]]]] = deque()
         while True:
-            while len(flying) < self._steps_in_flight:
-                lane, batch = self._next(ahead=bool(flying))
-                if batch is None:
-                    break
-                step = loop.run_in_executor(self._executor, self._backend.run, batch)
-                flying.append((lane, batch, step))
-            if flying:
-                await self._absorb(*flying.popleft())
-            elif self._stopping and self.scheduler.idle:
+            while self._back:
+                self._absorb(*self._back.popleft())
+            while self._flying < self._steps_in_flight and self._fly(*self._next()):
+                pass
+            if self._stopping and not self._flying and self.scheduler.idle:
                 return
-            else:
-                self._work.clear()
-                await self._work.wait()
+            self._work.clear()
+            await self._work.wait()
 
     def stop(self) -> None:
         """Refuse new requests; `run` returns when those held have left."""
@@ -112,9 +110,23 @@ class Engine:
         self.scheduler.drain()
         self._work.set()
 
-    def _next(self, *, ahead: bool) -> tuple[Lane, Batch | None]:
+    def _fly(self, lane: Lane, batch: Batch | None) -> bool:
+        """Send a batch to the backend; False if there is none."""
+        if batch is None:
+            return False
+        loop = asyncio.get_running_loop()
+
+        def back(step: StepFuture) -> None:
+            self._back.append((lane, batch, step))
+            self._work.set()
+
+        loop.run_in_executor(self._executor, self._backend.run, batch).add_done_callback(back)
+        self._flying += 1
+        return True
+
+    def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
-        for lane in (self._lane, None if self._stopping or ahead else self._idle):
+        for lane in (self._lane, None if self._stopping or self._flying else self._idle):
             if lane is not None:
                 batch, departures = lane.scheduler.next_batch(time.monotonic())
                 self._deliver(lane, departures)
@@ -122,11 +134,10 @@ class Engine:
                     return lane, batch
         return self._lane, None
 
-    async def _absorb(
-        self, lane: Lane, batch: Batch, step: asyncio.Future[Sequence[Reading]]
-    ) -> None:
+    def _absorb(self, lane: Lane, batch: Batch, step: StepFuture) -> None:
+        self._flying -= 1
         try:
-            readings = await step
+            readings = step.result()
         except Exception as error:  # noqa: BLE001 - whatever a model raises
             lane.observer.failed(batch, error)
             departures = lane.scheduler.fail(batch, error)

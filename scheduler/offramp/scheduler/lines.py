@@ -14,6 +14,10 @@ RELEARN = 32
 """Steps between two looks at the best step sizes and at the work of each stage."""
 
 
+SHARED = 0.75
+"""A line is shared among free workers if a share takes less than this part of the whole."""
+
+
 class Lines:
     """One line a stage; the policy chooses among them, but none waits for ever.
 
@@ -88,11 +92,13 @@ class Lines:
             )
         return ready
 
-    def take(self, stage: int, free_slots: int) -> list[Request]:
-        """Cut a batch of a stage."""
+    def take(self, stage: int, free_slots: int, free_workers: int = 1) -> list[Request]:
+        """Cut a batch of a stage; workers that would find nothing else get their share of it."""
         rows = self._config.max_batch_rows
         if stage == 0:
             rows = min(rows, free_slots)
+        if free_workers > 1:
+            rows = min(rows, self._share(stage, free_workers))
         self._ran[stage] = self._steps
         return self.of[stage].take(rows, self._step_tokens[stage])
 
@@ -117,6 +123,17 @@ class Lines:
         if rows * self.of[stage].tokens > self._step_tokens[stage] * waiting:
             rows = max(1, self._step_tokens[stage] * waiting // self.of[stage].tokens)
         return rows
+
+    def _share(self, stage: int, free_workers: int) -> int:
+        """Rows of a line for one of several free workers: all, unless shares are much quicker."""
+        line = self.of[stage]
+        others = sum(1 for other in self.of if other.waiting and other is not line)
+        workers = max(1, free_workers - others)
+        share = -(-line.waiting // workers)
+        mean = line.tokens / line.waiting
+        whole = self._cost.predict(stage, line.waiting, line.tokens)
+        part = self._cost.predict(stage, share, share * mean)
+        return share if part < SHARED * whole else line.waiting
 
     def _fills(self, ready: Ready) -> bool:
         return ready.rows >= self._config.max_batch_rows or ready.rows < ready.waiting

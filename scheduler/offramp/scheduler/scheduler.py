@@ -18,8 +18,9 @@ What holds of every history:
 - A step that fails is run again in halves until whoever caused it fails alone, at the price of at
   most 2 n - 1 steps for a batch of n. Nobody starves: `Lines` has the bound and its proof.
 
-While one batch runs a second may be asked for, so that the device never waits for the host. It is
-cut only if it is full: a half-empty one is better cut when the first one is back.
+While a batch runs on every worker one more may be asked for, so that the device never waits for the
+host. It is cut only if it is full: a half-empty one is better cut when another is back. While
+several workers are free they share what waits, unless a step of half takes nearly as long.
 """
 
 from collections import deque
@@ -70,7 +71,7 @@ class Scheduler:
         self.slots = SlotTable(config.slots, config.first_slot)
         self._lines = Lines(config, policy, cost)
         self.reach = self._lines.reach
-        self.admission = Admission(cost, self.reach, self._lines.of, config.max_batch_tokens)
+        self.admission = Admission(cost, self.reach, self._lines.of, config)
         self._check = ExitCheck(config, cost, self.reach, self.admission)
         self._queue = self._lines.of[0]
         self._deadlines = Deadlines()
@@ -144,7 +145,8 @@ class Scheduler:
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Departure]]:
         """The next batch to run, or None if nothing is ready, and who leaves before it."""
-        starts = max(now, self.admission.busy_until) if self._running else now
+        free = self.config.workers - self._running
+        starts = now if free > 0 else max(now, self.admission.busy_until)
         departures = self._drop_late(now, now)
         if self.relief.active:
             self.relief.observe(self.admission.delay(self._queue.tokens, now), now)
@@ -157,7 +159,7 @@ class Scheduler:
                 if chosen is None:
                     self.admission.refresh()
                     return None, departures
-                stage, taken = chosen, self._lines.take(chosen, self.slots.free)
+                stage, taken = chosen, self._lines.take(chosen, self.slots.free, max(1, free))
             tokens = sum(request.tokens for request in taken)
             predicted = self.cost.predict(stage, len(taken), tokens)
             horizon = starts + predicted + self.config.deadline_margin
@@ -224,7 +226,8 @@ class Scheduler:
 
     def _choose(self, now: float) -> int | None:
         """The policy's stage, or that of a deadline which could not wait for it."""
-        stage = self._lines.choose(now, self.slots.free, full=self._running > 0)
+        full = self._running >= self.config.workers
+        stage = self._lines.choose(now, self.slots.free, full=full)
         urgent = self._deadlines.most_urgent
         if stage is None or urgent is None or urgent.stage == stage:
             return stage
@@ -250,17 +253,18 @@ class Scheduler:
         self.admission.refresh()
         tokens = sum(request.tokens for request in fit)
         predicted = self.cost.predict(stage, len(fit), tokens)
-        self.admission.busy_until = starts + predicted
+        if self._running >= self.config.workers:
+            self.admission.busy_until = starts + predicted
         return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))
 
     def _finish(self, batch: Batch, now: float) -> float:
-        """Seconds that the step ran; it may have waited for the one before it."""
+        """Seconds that the step ran; on a single worker it may have waited for the one before."""
         self._running -= 1
-        seconds = now - max(batch.started, self._device_free)
+        waited = self._device_free if self.config.workers == 1 else 0.0
         self._device_free = max(now, self._device_free)
-        if not self._running:
+        if self._running < self.config.workers:
             self.admission.busy_until = 0.0
-        return seconds
+        return now - max(batch.started, waited)
 
     def _outcome(self, request: Request, score: float, now: float) -> Answer | None:
         terms, stage = request.terms, request.stage

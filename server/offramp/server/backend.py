@@ -1,6 +1,7 @@
 """The model as the scheduler's backend: stages run from slot to slot."""
 
 from collections.abc import Sequence
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from offramp.server.store import ViewStore
 
 
 class TorchBackend:
-    """Runs the stages of one checkpoint; not thread-safe, so one thread owns it."""
+    """Runs the stages of one checkpoint, in several threads if no two batches share a slot."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class TorchBackend:
         # What the exit rule remembers of the request in each slot.
         self._labels = torch.zeros(slots, dtype=torch.int64, device=device)
         self._weights = torch.zeros(slots, dtype=torch.float64, device=device)
+        self._counting = Lock()
         self.padding = 0
         """Token positions computed so far beyond the tokens of the requests."""
 
@@ -55,7 +57,8 @@ class TorchBackend:
         else:
             layout = Layout.of([request.tokens for request in requests])
             hidden, pooled = self._store.get(slots)
-        self.padding += self._runner.positions(layout.tokens) - layout.tokens
+        with self._counting:
+            self.padding += self._runner.positions(layout.tokens) - layout.tokens
         output = self._runner.run_stage(batch.stage, hidden, pooled, layout)
         readings: list[Reading] = []
         streak: Streak | None = None

@@ -37,11 +37,11 @@ class ServerConfig:
     """Everything the server is told.
 
     `address` is HOST:PORT, where port 0 picks a free one. The first checkpoint answers requests
-    that name no model. `threads` are torch's for one step; 0 leaves them to torch. `precision` is
-    that of the large matrix products. Messages may hold `max_inputs` texts and
-    `max_message_bytes`; a stream has at most `stream_window` inputs unanswered. On SIGTERM the
-    server waits `drain_pause` seconds for balancers to look away, then finishes what it holds
-    within `drain_grace` seconds.
+    that name no model. `workers` is the number of steps that run at the same time, `threads` are
+    torch's for one step; 0 shares the cores out, a thread a worker. `precision` is that of the
+    large matrix products. Messages may hold `max_inputs` texts and `max_message_bytes`; a stream
+    has at most `stream_window` inputs unanswered. On SIGTERM the server waits `drain_pause` seconds
+    for balancers to look away, then finishes what it holds within `drain_grace` seconds.
 
     With `certificate` and `private_key` (PEM files) the port speaks TLS; with a `token_file`, one
     token a line, calls must carry one of them. Connections older than `max_connection_age` seconds
@@ -55,6 +55,7 @@ class ServerConfig:
     address: str
     checkpoints: tuple[Path, ...]
     device: str = "cpu"
+    workers: int = 0
     threads: int = 0
     precision: Precision = Precision.FLOAT32
     limits: Limits = field(default_factory=Limits)
@@ -83,7 +84,7 @@ class ServerConfig:
         for name in ("max_inputs", "max_message_bytes", "stream_window", "shadow_window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("threads", "drain_pause", "drain_grace", "max_connection_age"):
+        for name in ("workers", "threads", "drain_pause", "drain_grace", "max_connection_age"):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 <= self.shadow_share <= 1:

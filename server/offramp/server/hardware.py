@@ -1,5 +1,6 @@
 """What steps run on: the device, the threads that step it, and the backend that suits it."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -12,6 +13,9 @@ from offramp.server.backend import TorchBackend
 from offramp.server.config import ServerConfig
 from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 from offramp.server.warmup import WarmBackend
+
+MOST_WORKERS = 4
+"""Of the default: more would wait for Python's lock rather than run."""
 
 
 class MeasuredBackend(WarmBackend, Protocol):
@@ -35,14 +39,25 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def step_threads(device: torch.device, threads: int) -> ThreadPoolExecutor:
-    """The threads that run steps: one, or on a GPU one for each step in flight.
+def workers_of(device: torch.device, config: ServerConfig) -> int:
+    """Steps that run at the same time: as told, one on a GPU, one for each core of a small CPU."""
+    if config.workers:
+        return config.workers
+    return 1 if device.type == "cuda" else min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
-    Each lets torch use `threads` threads for a step; 0 leaves that to torch.
+
+def step_threads(device: torch.device, config: ServerConfig) -> ThreadPoolExecutor:
+    """The threads that run steps: one for each worker, or on a GPU for each step in flight.
+
+    Each lets torch use `config.threads` threads for a step; 0 shares the cores out.
     """
-    workers = STEPS_IN_FLIGHT if device.type == "cuda" else 1
+    workers = workers_of(device, config)
+    threads = config.threads or max(1, len(os.sched_getaffinity(0)) // workers)
     return ThreadPoolExecutor(
-        workers, "offramp-device", initializer=_use_threads, initargs=(threads,)
+        max(workers, STEPS_IN_FLIGHT) if device.type == "cuda" else workers,
+        "offramp-device",
+        initializer=torch.set_num_threads,
+        initargs=(threads,),
     )
 
 
@@ -64,8 +79,3 @@ def suitable_backend(config: ServerConfig) -> MakeBackend:
         )
 
     return make
-
-
-def _use_threads(threads: int) -> None:
-    if threads:
-        torch.set_num_threads(threads)

@@ -15,7 +15,13 @@ from offramp.scheduler.policy import Adaptive
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.config import ServerConfig
-from offramp.server.hardware import MakeBackend, step_threads, suitable_backend, usable_device
+from offramp.server.hardware import (
+    MakeBackend,
+    step_threads,
+    suitable_backend,
+    usable_device,
+    workers_of,
+)
 from offramp.server.served import ServedModel
 from offramp.server.telemetry.agreement import Agreement
 from offramp.server.telemetry.logs import Event, log_event
@@ -41,7 +47,7 @@ class Loader:
         self._telemetry = telemetry
         self.device: torch.device = usable_device(config.device)
         self._make_backend = make_backend or suitable_backend(config)
-        self._steps = step_threads(self.device, config.threads)
+        self._steps = step_threads(self.device, config)
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
 
     def load(self, directory: Path) -> ServedModel:
@@ -55,6 +61,7 @@ class Loader:
             slots=limits.slots,
             max_batch_rows=limits.max_batch_rows,
             max_batch_tokens=limits.max_batch_tokens,
+            workers=workers_of(self.device, self._config),
             max_queue_requests=limits.max_queue_requests,
         )
         cost = CostModel(shape.exits)
