@@ -11,6 +11,7 @@ where the server's time goes.
 import argparse
 import asyncio
 import cProfile
+import gc
 import json
 import multiprocessing
 import pstats
@@ -93,6 +94,8 @@ async def _serve(checkpoint: Path, pipe: Connection, *, profiled: bool) -> None:
     echo_port = echo.add_insecure_port("127.0.0.1:0")
     await echo.start()
     pipe.send((await app.start(), f"127.0.0.1:{echo_port}"))
+    gc.collect()
+    gc.freeze()  # as `serve` does
     watch = LoopWatch()
     watching = asyncio.create_task(watch.run())
     profile = cProfile.Profile()

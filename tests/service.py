@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,7 +129,12 @@ async def word_service(
 
     checkpoint = tiny_checkpoint(directory / "words")
     config = ServerConfig(
-        "127.0.0.1:0", (checkpoint,), limits=limits or Limits(), drain_grace=5.0, **settings
+        "127.0.0.1:0",
+        (checkpoint,),
+        workers=1,
+        limits=replace(limits or Limits(), at_once=0.0),  # a plugged step must not stop the loop
+        drain_grace=5.0,
+        **settings,
     )
     app = App(config, telemetry, make_backend=make)
     backends[0].batches.clear()  # those of the warm-up

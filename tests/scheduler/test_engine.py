@@ -1,6 +1,7 @@
 """The engine on a real event loop with a fake backend: what it tells and whom it runs first."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
@@ -64,6 +65,36 @@ async def test_the_observer_is_told_of_everything_that_happens() -> None:
         ("failed", "poison"),
         ("departed", StepFailedError),
     ]
+
+
+class Where(FakeBackend):
+    """Notes the thread of each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        """As a FakeBackend."""
+        self.threads.append(threading.current_thread().name)
+        return super().run(batch)
+
+
+@pytest.mark.parametrize(("at_once", "prefix"), [(0.0, "far"), (1.0, "MainThread")])
+async def test_a_step_shorter_than_a_handover_runs_on_the_loop(at_once: float, prefix: str) -> None:
+    core = scheduler()
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 0.01)
+    backend = Where()
+    with ThreadPoolExecutor(1, "far") as executor:
+        engine = Engine(core, backend, executor, at_once=at_once)
+        futures = [engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)]
+        poisonous = engine.submit((0.5, -1.0, 0.9), 8, TERMS, 0.0)
+        engine.stop()
+        await engine.run()
+    assert [future.result().exit for future in futures] == [1]
+    assert isinstance(poisonous.exception(), StepFailedError)
+    assert all(thread.startswith(prefix) for thread in backend.threads)
 
 
 class Order(FakeBackend):

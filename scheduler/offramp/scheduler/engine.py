@@ -32,8 +32,9 @@ class Engine:
     observer, and is stepped only when nothing else is ready; nobody waits for them. Everything here
     runs on one event loop but `backend.run`, which runs on `executor`: a thread for each of the
     scheduler's workers. With more `steps_in_flight` than workers a full batch is cut while others
-    run, so that the device need not wait for this loop. The clock is `time.monotonic`, for arrivals
-    and deadlines alike.
+    run, so that the device need not wait for this loop. A step that is predicted to take less than
+    `at_once` seconds runs right here: handing it over would take longer. The clock is
+    `time.monotonic`, for arrivals and deadlines alike.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Engine:
         observer: Observer | None = None,
         idle: Lane | None = None,
         steps_in_flight: int = 1,
+        at_once: float = 0.0,
     ) -> None:
         self.scheduler = scheduler
         self._observer = observer or NullObserver()
@@ -52,6 +54,7 @@ class Engine:
         self._backend = backend
         self._executor = executor
         self._steps_in_flight = max(steps_in_flight, scheduler.config.workers)
+        self._at_once = at_once
         self._flying = 0
         self._back: deque[tuple[Lane, Batch, StepFuture]] = deque()
         self._work = asyncio.Event()
@@ -120,9 +123,21 @@ class Engine:
             self._back.append((lane, batch, step))
             self._work.set()
 
-        loop.run_in_executor(self._executor, self._backend.run, batch).add_done_callback(back)
+        if 0 < batch.predicted < self._at_once:
+            step = self._run_here(batch)
+        else:
+            step = loop.run_in_executor(self._executor, self._backend.run, batch)
+        step.add_done_callback(back)
         self._flying += 1
         return True
+
+    def _run_here(self, batch: Batch) -> StepFuture:
+        step: StepFuture = asyncio.get_running_loop().create_future()
+        try:
+            step.set_result(self._backend.run(batch))
+        except Exception as error:  # noqa: BLE001 - whatever a model raises
+            step.set_exception(error)
+        return step
 
     def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""

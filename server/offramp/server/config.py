@@ -13,7 +13,8 @@ class Limits:
 
     Under sustained overload thresholds are lowered along the checkpoint's trade-off table, by at
     most `overload_accuracy_drop` of accuracy; 0 never lowers them. With two `steps_in_flight` the
-    next full batch is cut while one runs.
+    next full batch is cut while one runs. On a CPU a step predicted to take less than `at_once`
+    seconds runs on the event loop, for handing it to a thread and back would take longer.
     """
 
     slots: int = 64
@@ -22,6 +23,7 @@ class Limits:
     max_queue_requests: int = 2048
     overload_accuracy_drop: float = 0.0
     steps_in_flight: int = 1
+    at_once: float = 2e-4
 
     def __post_init__(self) -> None:
         if not 0 <= self.overload_accuracy_drop <= 1:

@@ -75,7 +75,15 @@ class Loader:
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
         watch.attach()
         lane, ahead = shadow.lane if shadow else None, limits.steps_in_flight
-        engine = Engine(scheduler, backend, self._steps, watch, lane, steps_in_flight=ahead)
+        engine = Engine(
+            scheduler,
+            backend,
+            self._steps,
+            watch,
+            lane,
+            steps_in_flight=ahead,
+            at_once=limits.at_once if self.device.type == "cpu" else 0.0,
+        )
         seconds = round(time.monotonic() - started, 3)
         log_event(Event.LOAD, "loaded a model", model=checkpoint.name, seconds=seconds)
         return ServedModel(checkpoint, engine, self._tokenizers, watch)

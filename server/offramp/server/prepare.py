@@ -45,7 +45,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An input that passed every check; `asked` is its threshold before any guard."""
+    """What an input asks for, every option checked; `asked` is its threshold before any guard."""
 
     model: ServedModel
     terms: Terms
@@ -62,9 +62,15 @@ async def prepare(
     """Check and tokenize the inputs of a message; each succeeds or fails on its own."""
     outcomes: list[Prepared | Exception | None] = [None] * len(inputs)
     accepted: dict[int, Accepted] = {}
+    shared: Accepted | None = None  # by all inputs without options of their own
     for index, item in enumerate(inputs):
         try:
-            accepted[index] = _check(registry, item, merged(common, item.options), call)
+            _check_text(item)
+            if item.HasField("options"):
+                accepted[index] = _accept(registry, merged(common, item.options), call)
+            else:
+                shared = shared or _accept(registry, common, call)
+                accepted[index] = shared
         except (InvalidRequestError, ModelNotFoundError) as error:
             outcomes[index] = error
     for model in {id(found.model): found.model for found in accepted.values()}.values():
@@ -92,11 +98,12 @@ async def prepare(
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _check(
-    registry: ModelRegistry, item: pb.TextInput, options: pb.ClassifyOptions, call: Call
-) -> Accepted:
+def _check_text(item: pb.TextInput) -> None:
     if not item.text.strip():
         raise InvalidRequestError("text", "is empty; send some text")
+
+
+def _accept(registry: ModelRegistry, options: pb.ClassifyOptions, call: Call) -> Accepted:
     model = registry.get(options.model)
     checkpoint = model.checkpoint
     terms = terms_of(

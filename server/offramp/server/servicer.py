@@ -48,7 +48,7 @@ class ClassifierServicer(ClassifierServiceServicer):
                 "StreamClassifyText takes any number",
             )
         prepared = await prepare(self._registry, request.inputs, request.options, call)
-        outcomes = await asyncio.gather(*map(_classify, prepared), return_exceptions=True)
+        outcomes = await _outcomes(prepared)
         raise_if_all_failed_alike(outcomes)
         return pb.ClassifyTextResponse(
             results=[
@@ -102,6 +102,17 @@ def raise_if_all_failed_alike(outcomes: Sequence[object]) -> None:
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if len(errors) == len(outcomes) and len({status_of(error).code for error in errors}) == 1:
         raise errors[0]
+
+
+async def _outcomes(
+    prepared: Sequence[Prepared | Exception],
+) -> Sequence[tuple[Prepared, Answer] | BaseException]:
+    if len(prepared) > 1:
+        return await asyncio.gather(*map(_classify, prepared), return_exceptions=True)
+    try:  # a lone input needs no task of its own
+        return [await _classify(prepared[0])]
+    except Exception as error:  # noqa: BLE001 - as gather returns them
+        return [error]
 
 
 async def _classify(item: Prepared | Exception) -> tuple[Prepared, Answer]:
