@@ -9,7 +9,7 @@ from tiny import tiny_checkpoint
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.packing import PackedTokens
 from offramp.model.tokenizer import Tokens
-from offramp.training.optimisation import staged_logits
+from offramp.training.optimisation import computes_in_bfloat16, staged_logits
 from offramp.training.recipe import PAPER, Recipe, TrainingConfig
 
 
@@ -54,3 +54,16 @@ def test_settings_that_cannot_be() -> None:
         TrainingConfig(distillation=2)
     with pytest.raises(ValueError, match="fewer than all 1 epochs"):
         TrainingConfig(epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "device", "computed"),
+    [(None, "cpu", False), (None, "cuda", True), (False, "cuda", False), (True, "cpu", True)],
+)
+def test_bfloat16_is_the_default_on_a_gpu_alone(
+    told: bool | None,  # noqa: FBT001
+    device: str,
+    computed: bool,  # noqa: FBT001
+) -> None:
+    config = TrainingConfig(bfloat16=told)
+    assert computes_in_bfloat16(torch.device(device), config) is computed

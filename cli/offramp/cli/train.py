@@ -160,7 +160,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--dropout", type=float, help="share of values dropped while training")
     add("--averaging", type=float, help="share of the moving average that a step keeps; 0: none")
     add("--gradient-norm", type=float, help="gradients are cut to this norm")
-    add("--bfloat16", action=argparse.BooleanOptionalAction, help="compute in bfloat16")
+    add(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="compute in bfloat16; by default on a GPU",
+    )
     add("--seed", type=int, help="draws everything")
     add = parser.add_argument_group("run").add_argument
     add("--resume", action="store_true", help="go on from an unfinished run in --output")

@@ -84,6 +84,12 @@ def _scaling(share: float) -> Callable[[Tensor], Tensor]:
     return lambda gradient: gradient * share
 
 
+def computes_in_bfloat16(device: torch.device, config: TrainingConfig) -> bool:
+    """Whether products are: where the configuration says so, or says nothing on a GPU."""
+    return device.type == "cuda" if config.bfloat16 is None else config.bfloat16
+
+
 def autocast(device: torch.device, config: TrainingConfig) -> torch.autocast:
-    """Computing in bfloat16 where the configuration says so."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
+    """A context in which they are, or nothing changes."""
+    enabled = computes_in_bfloat16(device, config)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

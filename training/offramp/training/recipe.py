@@ -31,7 +31,8 @@ class TrainingConfig:
     `equilibrium` whether exits share a layer's gradient evenly (see `staged_logits`), and
     `last_exit_epochs` how many of the epochs `mixed` spends on the last exit alone. Training
     stops after `patience` epochs in a row without a better one (0: never). Rates stay constant
-    after the warm-up unless `decay`.
+    after the warm-up unless `decay`. Products are computed in `bfloat16` if it is set, and if it
+    is not told (None) on a GPU.
     """
 
     recipe: Recipe = Recipe.MIXED
@@ -50,7 +51,7 @@ class TrainingConfig:
     gradient_norm: float = 1.0
     averaging: float = 0.999
     patience: int = 0
-    bfloat16: bool = False
+    bfloat16: bool | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
