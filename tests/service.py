@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -32,17 +33,19 @@ class WordBackend:
 
     `shift` is as sure as `easy`, but its first exit says the opposite of the later ones.
     A batch with `plug` stops until `unplug`, one with `poison` fails, and readings of one with
-    `void` are none, which kills the engine. It knows what it ran.
+    `void` are none, which kills the engine. A step takes `seconds` at least. It knows what it ran.
     """
 
     def __init__(self, checkpoint: Checkpoint, slots: int, device: torch.device) -> None:
         del checkpoint, slots, device
         self.batches: list[Batch] = []
         self.padding = 0
+        self.seconds = 0.0
         self.plugged = threading.Event()
         self._unplugged = threading.Event()
 
     def run(self, batch: Batch) -> Sequence[Reading]:
+        time.sleep(self.seconds)
         words = [_words(request.payload) for request in batch.requests]
         if any(word("plug") in row for row in words) and not self._unplugged.is_set():
             self.batches.append(batch)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny import tiny_checkpoint
 
 from offramp.cli.main import main
 
@@ -52,6 +53,23 @@ def test_the_plot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     image = tmp_path / "latency.png"
     run(capsys, "--plot", str(image))
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_checkpoint_is_served_first_and_then_simulated(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "words")
+    data = tmp_path / "dev.jsonl"
+    words = ("easy", "hard film", "fine fine fine film")
+    rows = [{"text": words[at % 3], "label": "yes"} for at in range(30)]
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    given = ["simulate", "--checkpoint", str(checkpoint), "--data", str(data), "--requests", "200"]
+    assert main([*given, "--json", "--load", ".5"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["answered"] == 200
+    assert 0 < figures["p50"] <= figures["p99"]
+    assert main([*given[:3]]) == 1
+    assert "name them with --data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,7 @@ def test_the_expired_and_the_cancelled_cost_no_step() -> None:
 
 
 def test_relief_lowers_to_the_floor_returns_and_marks() -> None:
-    table = [(1.0, 0.0), (0.9, 0.001), (0.7, 0.004), (0.5, 0.02)]
-    relief = Relief(table, accuracy_floor=0.005, high=1.0, low=0.1, hold=2.0)
+    relief = Relief((0.7, 0.75), delay=1.0, hold=2.0)
     seen: list[float] = []
     for second in range(12):
         relief.observe(5.0, float(second))
@@ -182,11 +181,21 @@ def test_relief_lowers_to_the_floor_returns_and_marks() -> None:
         relief.observe(0.0, float(second))
     assert relief.level == 0
     assert relief.threshold(TERMS) == 0.8
-    assert not Relief(table).active
+    assert not Relief().active
+
+
+def test_relief_ends_in_an_idle_time() -> None:
+    relief = Relief((0.7, 0.75), delay=1.0, hold=2.0)
+    for second in range(12):
+        relief.observe(5.0, float(second))
+    relief.observe(0.0, 12.0)
+    assert relief.level == 2
+    relief.observe(0.5, 60.0)  # the first to come after that
+    assert relief.level == 0
 
 
 def test_an_answer_by_relief_is_marked() -> None:
-    relief = Relief([(0.6, 0.01)], accuracy_floor=0.01, high=0.5, low=0.1, hold=0.0)
+    relief = Relief([0.6], delay=0.5)
     core: Scheduler = fakes.scheduler(relief=relief)
     relief.observe(1.0, 0.0)
     relief.observe(1.0, 1.0)

@@ -62,11 +62,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def open(self, policy: Adaptive, relief: bool, exact_exits: bool, workers: int) -> None:  # noqa: FBT001
         self.workers = workers
         self.lowered = LOWERED if relief else inf
-        table = [(LOWERED, 0.1)] if relief else []
         self.core = fakes.scheduler(
             STAGES,
             policy=policy,
-            relief=Relief(table, 0.1 if relief else 0.0, high=0.2, low=0.1, hold=0.2),
+            relief=Relief([LOWERED] if relief else (), delay=0.2),
             exact_exits=exact_exits,
             slots=SLOTS,
             max_batch_rows=ROWS,

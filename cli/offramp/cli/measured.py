@@ -1,40 +1,41 @@
 """What a checkpoint costs on this machine, and where texts leave it, for the simulator."""
 
-import time
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.cli.rehearsal import Rehearsal, Run
+from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
-from offramp.model.tokenizer import Tokens
-from offramp.scheduler.backend import Batch
-from offramp.scheduler.cost import CostModel
-from offramp.scheduler.request import Departure, Request, Terms
-from offramp.server.backend import TorchBackend
+from offramp.scheduler.experiment import Machine
+from offramp.scheduler.recording import Recording
 from offramp.training.data import DataError, load_dataset
 
 TEXTS = 400
-REPEATS = 8
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+SERVED = 800
+"""Requests of each run that is recorded."""
+
+LOADS = (0.5, 0.8)
+"""Small steps run at a light load, middling ones at a heavy one, large ones at saturation."""
+
+NEVER = 2.0
+"""A threshold that nobody reaches: every stage runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Costs of all stages, and the pairs of exit and tokens of some texts."""
+    """A machine as recorded, and the pairs of exit and tokens of some texts."""
 
-    cost: CostModel
+    machine: Machine
     samples: tuple[tuple[int, int], ...]
-    stages: int
 
     @property
     def shares(self) -> list[float]:
         """Share of the texts that leaves at each exit."""
         return [
             sum(left == stage for left, _ in self.samples) / len(self.samples)
-            for stage in range(self.stages)
+            for stage in range(self.machine.stages)
         ]
 
     @property
@@ -43,54 +44,64 @@ class Measured:
         return sum(tokens for _, tokens in self.samples) / len(self.samples)
 
 
-def measure(path: Path, data: Path, threshold: float | None, max_rows: int) -> Measured:
-    """Run real texts through every stage in steps of many sizes; raises ValueError."""
+def measure(
+    path: Path,
+    data: Path,
+    threshold: float | None,
+    *,
+    slots: int,
+    max_rows: int,
+    max_tokens: int,
+    workers: int,
+) -> Measured:
+    """Serve the first texts of `data` under these limits; raises ValueError."""
     try:
         checkpoint = load_checkpoint(path, "cpu")
         dataset = load_dataset(data, checkpoint.config.labels)
     except (ModelError, DataError) as error:
         raise ValueError(str(error)) from error
-    texts = [example.pair for example in dataset.examples[:TEXTS]]
-    return measure_texts(checkpoint, checkpoint.tokenizer.encode(texts), threshold, max_rows)
-
-
-def measure_texts(
-    checkpoint: Checkpoint, texts: Sequence[Tokens], threshold: float | None, max_rows: int
-) -> Measured:
-    """The same of texts that are tokenized."""
-    stages = checkpoint.config.exits
+    texts = checkpoint.tokenizer.encode([example.pair for example in dataset.examples[:TEXTS]])
     if threshold is None:
         threshold = checkpoint.calibration.default_threshold
-    backend = TorchBackend(checkpoint, max_rows, torch.device("cpu"))
-    backend.warm(max_rows * max(len(text) for text in texts))
-    cost = CostModel(stages)
-    exits: dict[int, int] = {}
-    for first in range(0, len(texts), 8):
-        group = range(first, min(first + 8, len(texts)))
-        requests = [_request(texts[index], slot) for slot, index in enumerate(group)]
-        for stage in range(stages):
-            readings = backend.run(Batch(stage, tuple(requests), 0.0))
-            for index, reading in zip(group, readings, strict=True):
-                if reading.score >= threshold or stage == stages - 1:
-                    exits.setdefault(index, stage)
-    for repeat in range(REPEATS):
-        for rows in (size for size in SIZES if size <= max_rows):
-            start = (repeat * 53 + rows * 7) % len(texts)
-            chosen = [texts[(start + at) % len(texts)] for at in range(rows)]
-            requests = [_request(text, slot) for slot, text in enumerate(chosen)]
-            for stage in range(stages):
-                batch = Batch(stage, tuple(requests), 0.0)
-                started = time.perf_counter()
-                backend.run(batch)
-                if repeat:
-                    cost.observe(stage, rows, batch.tokens, time.perf_counter() - started)
-    return Measured(cost, tuple((exits[at], len(text)) for at, text in enumerate(texts)), stages)
+    with Rehearsal(
+        checkpoint, texts, slots=slots, max_rows=max_rows, max_tokens=max_tokens, workers=workers
+    ) as rehearsal:
+        return measured(rehearsal, record(rehearsal, threshold))
 
 
-def _request(text: Tokens, slot: int) -> Request:
-    terms = Terms(threshold=2.0, min_exit=0, max_exit=0)
-    return Request(text, len(text), terms, 0.0, deliver=_ignore, slot=slot)
+def record(
+    rehearsal: Rehearsal, threshold: float, served: int = SERVED, seed: int = 1
+) -> list[Run]:
+    """Runs at saturation, the first to full depth, and at lighter loads, `served` requests each."""
+    depth = rehearsal.serve([0.0] * (served // 4), NEVER)
+    busy = rehearsal.serve([0.0] * served, threshold)
+    rate = served / busy.seconds
+    lighter = [rehearsal.serve(poisson(load * rate, served, seed), threshold) for load in LOADS]
+    return [depth, busy, *lighter]
 
 
-def _ignore(departure: Departure) -> None:
-    del departure
+def measured(rehearsal: Rehearsal, runs: Sequence[Run]) -> Measured:
+    """What `record` recorded, once or several times."""
+    recording = Recording([run.steps for run in runs], rehearsal.stages)
+    slots, max_rows, max_tokens = rehearsal.limits
+    machine = Machine(
+        recording.mean,
+        rehearsal.stages,
+        max_rows,
+        max_tokens,
+        slots,
+        rehearsal.workers,
+        recording.draw,
+    )
+    texts = rehearsal.texts
+    samples = [
+        (answer.exit, len(text)) for answer, text in zip(runs[-1].answers, texts, strict=False)
+    ]
+    return Measured(machine, tuple(samples))
+
+
+def poisson(rate: float, count: int, seed: int) -> list[float]:
+    """Times at which requests come, in seconds from 0."""
+    chance = random.Random(seed)
+    now = 0.0
+    return [now := now + chance.expovariate(rate) for _ in range(count)]

@@ -113,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     option("--max-batch-tokens", int, "N", "tokens in one step at most")
     option("--max-queue-requests", int, "N", "requests that may wait; more are refused")
     option("--overload-accuracy-drop", float, "X", "under overload, lose up to this much accuracy")
+    option("--overload-delay", float, "SECONDS", "a predicted delay above this is overload")
+    group.add_argument(
+        "--skip-costly-exits",
+        action="store_true",
+        help="do not read an exit that costs more than it is expected to save; an answer's exit"
+        " then depends on whom it is batched with",
+    )
     option("--steps-in-flight", int, "N", "1, or 2 to cut the next full batch while one runs")
     option("--max-inputs", int, "N", "texts in one unary call at most")
     option("--max-message-bytes", int, "N", "bytes of one message at most")

@@ -1,8 +1,9 @@
 """`offramp simulate`: the serving scheduler in virtual time, for a cost and a load.
 
-Time has the unit of the costs: give seconds and read seconds. With --checkpoint the costs, exits
-and lengths are measured here on the texts of --data. A load is a share of the most that full,
-refilled batches can carry; --rate says requests a second instead.
+Time has the unit of the costs: give seconds and read seconds. With --checkpoint an engine serves
+the texts of --data here for some seconds first; what its steps took, slow spells of the machine
+included, where texts left and how long they are is then simulated. A load is a share of the most
+that full, refilled batches can carry; --rate says requests a second instead.
 """
 
 import argparse
@@ -68,18 +69,31 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
             raise ValueError("--checkpoint needs texts to measure with; name them with --data")
         from offramp.cli.measured import measure  # noqa: PLC0415 - torch, only where it is needed
 
-        measured = measure(args.checkpoint, args.data, args.threshold, args.max_rows)
-        shares, samples, model = measured.shares, measured.samples, measured.cost
-        tokens = args.max_tokens or 512
-        machine = Machine(model.predict, measured.stages, args.max_rows, tokens, args.slots)
-        fixed = model.predict(0, 1, round(measured.mean_tokens))
-        row = model.predict(0, 8, round(8 * measured.mean_tokens)) / 8
+        measured = measure(
+            args.checkpoint,
+            args.data,
+            args.threshold,
+            slots=args.slots or 2 * args.max_rows,
+            max_rows=args.max_rows,
+            max_tokens=args.max_tokens or 512,
+            workers=args.workers,
+        )
+        shares, samples, machine = measured.shares, measured.samples, measured.machine
+        fixed = machine.cost(0, 1, round(measured.mean_tokens))
+        row = machine.cost(0, 8, round(8 * measured.mean_tokens)) / 8
     else:
         fixed, row = args.fixed_cost, args.row_cost
         if not (fixed >= 0 and row > 0):
             raise ValueError("--fixed-cost must be at least 0 and --row-cost above 0")
         tokens = args.max_tokens or args.max_rows
-        machine = Machine(line_cost(fixed, row), len(shares), args.max_rows, tokens, args.slots)
+        machine = Machine(
+            line_cost(fixed, row),
+            len(shares),
+            args.max_rows,
+            tokens,
+            args.slots,
+            args.workers or 1,
+        )
     trace = _trace(args.trace) if args.trace else ()
     workload = Workload(
         rate=1.0,
@@ -220,7 +234,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--row-cost", type=float, default=1.0, metavar="C", help="cost of each row of a step")
     add("--max-rows", type=int, default=32, metavar="B", help="rows of a batch at most")
     add("--max-tokens", type=int, default=0, help="tokens of a batch at most; 0: 512, or the rows")
-    add("--slots", type=int, default=0, help="requests between stages at most; 0 for no bound")
+    add(
+        "--slots",
+        type=int,
+        default=0,
+        help="requests between stages at most; 0: no bound, or two batches with --checkpoint",
+    )
+    add(
+        "--workers",
+        type=int,
+        default=0,
+        help="steps that run at the same time; 0: one, or a server's default with --checkpoint",
+    )
     add(
         "--exit-shares",
         nargs="+",

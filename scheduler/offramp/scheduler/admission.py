@@ -28,19 +28,26 @@ class Admission:
         self._cost = cost
         self._reach = reach
         self._lines = lines
-        self._tokens = config.max_batch_tokens
+        self._rows = config.max_batch_rows
+        self._tokens = float(config.max_batch_tokens)
         self._workers = config.workers
+        self._length = 0.0
         self._rates = [0.0] * len(lines)
         self._admitted = 0.0
         self.busy_until = 0.0
         self.correction = 1.0
 
+    def meet(self, tokens: int) -> None:
+        """Learn how long requests are, from one that was submitted."""
+        self._length += MEMORY * (tokens - self._length) if self._length else tokens
+
     def price(self) -> None:
         """Look again at what a token costs from each stage to its exit, in full batches."""
+        full = min(self._tokens, self._rows * (self._length or self._tokens))
         rate = 0.0
         for stage in reversed(range(len(self._rates))):
             rate *= self._reach.stay(stage)
-            rate += self._cost.predict(stage, None, self._tokens) / self._tokens
+            rate += self._cost.predict(stage, None, full) / full
             self._rates[stage] = rate
 
     def refresh(self) -> None:

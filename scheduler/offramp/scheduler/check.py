@@ -7,7 +7,7 @@ from offramp.scheduler.admission import Admission
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.reach import Reach
-from offramp.scheduler.request import Request
+from offramp.scheduler.request import DeadlineAction, Request
 
 LOOK = 16
 """Of so many readings not worth their cost, one is made all the same, to notice a change."""
@@ -16,8 +16,8 @@ LOOK = 16
 class ExitCheck:
     """Decides for each step; a threshold is never touched, an unread exit is just not there.
 
-    An exit is read if somebody in the batch must leave there or might need its reading at a
-    deadline. Otherwise its worth is the work that those who leave there would save, and it is
+    An exit is read if somebody in the batch must leave there or has no reading yet to leave with
+    at a deadline. Otherwise its worth is the work that those who leave there would save, and it is
     skipped if that is nothing or, unless exits are to be exact, less than the reading costs.
     """
 
@@ -38,7 +38,7 @@ class ExitCheck:
         tokens = 0
         for request in requests:
             terms = request.terms
-            if terms.max_exit <= stage or terms.deadline < inf:
+            if terms.max_exit <= stage or _may_need_a_first_reading(request):
                 return True
             if terms.min_exit <= stage and terms.threshold <= 1:
                 if self._exact:
@@ -51,3 +51,9 @@ class ExitCheck:
             return True
         self._skipped[stage] += 1
         return self._skipped[stage] % LOOK == 0
+
+
+def _may_need_a_first_reading(request: Request) -> bool:
+    terms = request.terms
+    best = terms.deadline_action is DeadlineAction.BEST_ANSWER
+    return best and terms.deadline < inf and request.reading is None

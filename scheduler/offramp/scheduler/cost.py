@@ -21,8 +21,8 @@ CLIP = 2.0
 MEMORY = 0.05
 """Weight of a new step in its knot, once the knot has seen 1 / MEMORY."""
 
-PACE_MEMORY = 0.1
-"""Weight of a new step in the pace: it follows a change within about ten steps."""
+PACE = 2.0
+"""A new step weighs so many times more in the pace: it follows a change within some ten steps."""
 
 SURE = 5
 """Steps that a knot has seen before its time per token counts for the best step size."""
@@ -42,10 +42,10 @@ class Knot:
         self.tokens = float(tokens)
         self.seconds = seconds
 
-    def observe(self, rows: int, tokens: int, seconds: float) -> None:
+    def observe(self, rows: int, tokens: int, seconds: float, memory: float) -> None:
         """Learn from one step."""
         self.count += 1
-        weight = max(1 / self.count, MEMORY)
+        weight = max(1 / self.count, memory)
         self.rows += weight * (rows - self.rows)
         self.tokens += weight * (tokens - self.tokens)
         self.seconds += weight * (seconds - self.seconds)
@@ -54,7 +54,8 @@ class Knot:
 class StageCost:
     """The cost of one stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: float) -> None:
+        self._memory = memory
         self._knots: dict[int, Knot] = {}
         self._line: list[Knot] = []
         self._at: list[float] = []
@@ -73,16 +74,16 @@ class StageCost:
         else:
             predicted = self.predict(rows, tokens)
             seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
-            self._log_pace += PACE_MEMORY * log(seconds / predicted)
+            self._log_pace += PACE * self._memory * log(seconds / predicted)
             self._pace = exp(self._log_pace)
             seconds /= self._pace
             apart = rows - knot.rows
             expected = self._through(tokens)[0]
-            self._spread += MEMORY * (apart * apart - self._spread)
-            self._product += MEMORY * (apart * (seconds - expected) - self._product)
+            self._spread += self._memory * (apart * apart - self._spread)
+            self._product += self._memory * (apart * (seconds - expected) - self._product)
             # Half a row of variance is too little to tell rows from noise.
             self._per_row = max(self._product, 0.0) / max(self._spread, 0.5)
-            knot.observe(rows, tokens, seconds)
+            knot.observe(rows, tokens, seconds, self._memory)
         self._at = [knot.tokens for knot in self._line]
 
     def predict(self, rows: float | None, tokens: float) -> float:
@@ -124,10 +125,13 @@ class StageCost:
 
 
 class CostModel:
-    """The cost of every stage; `error` is the recent mean of |actual - predicted| / actual."""
+    """The cost of every stage; `error` is the recent mean of |actual - predicted| / actual.
 
-    def __init__(self, stages: int) -> None:
-        self._stages = [StageCost() for _ in range(stages)]
+    A new step has the weight `memory` in what is learned; with 0 all steps weigh alike.
+    """
+
+    def __init__(self, stages: int, memory: float = MEMORY) -> None:
+        self._stages = [StageCost(memory) for _ in range(stages)]
         self._reading = [0.0] * stages
         self.error = 0.0
 

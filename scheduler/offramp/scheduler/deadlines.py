@@ -1,12 +1,7 @@
 """The deadlines of all held requests that have one, soonest first."""
 
-from offramp.scheduler.errors import (
-    DeadlineExceededError,
-    DeadlineUnreachableError,
-    SchedulerError,
-)
 from offramp.scheduler.heap import Entry, RequestHeap
-from offramp.scheduler.request import Answer, DeadlineAction, ExitReason, Request, State
+from offramp.scheduler.request import DeadlineAction, Request, State
 
 
 class Deadlines:
@@ -43,16 +38,3 @@ class Deadlines:
         fails = request.terms.deadline_action is DeadlineAction.FAIL
         needs = request.state is State.QUEUED or (request.state is State.WAITING and fails)
         return request if needs else None
-
-
-def late(request: Request, now: float, horizon: float) -> Answer | SchedulerError:
-    """What becomes of a request that no step can bring further in time.
-
-    `horizon` is when the step that it would have to run in, or wait for, is predicted to end.
-    """
-    terms = request.terms
-    if request.reading is None and now < terms.deadline:
-        return DeadlineUnreachableError(horizon - now, terms.deadline - now)
-    if request.reading is None or terms.deadline_action is DeadlineAction.FAIL:
-        return DeadlineExceededError()
-    return request.answer(ExitReason.DEADLINE, now)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
-from offramp.scheduler.request import Answer, ExitReason
+from offramp.scheduler.request import Answer, ExitReason, Request
 from offramp.scheduler.rules import Rule
 from offramp.scheduler.scheduler import Scheduler
 from offramp.scheduler.simulation import Trace, simulate
@@ -18,13 +18,18 @@ Cost = Callable[[int, int, int], float]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a step costs and how many rows and tokens it may hold."""
+    """What a step costs, how many rows and tokens it may hold, how many run at the same time.
+
+    Where steps were recorded `draw`, given a seed, tells what a batch takes, and `cost` their mean.
+    """
 
     cost: Cost
     stages: int
     max_rows: int
     max_tokens: int
     slots: int = 0
+    workers: int = 1
+    draw: Callable[[int], Callable[[Batch], float]] | None = None
 
     def capacity(self, shares: Sequence[float], tokens: float = 1.0) -> float:
         """Requests a second with every stage run in steps of the size that is cheapest a row."""
@@ -33,10 +38,10 @@ class Machine:
         for stage in range(self.stages):
             sizes = (self.cost(stage, rows, round(rows * tokens)) / rows for rows in _sizes(most))
             seconds += sum(shares[stage:]) * min(sizes)
-        return 1 / seconds
+        return self.workers / seconds
 
     def __post_init__(self) -> None:
-        for name in ("stages", "max_rows", "max_tokens"):
+        for name in ("stages", "max_rows", "max_tokens", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.slots < 0:
@@ -74,9 +79,11 @@ def line_cost(fixed_cost: float, row_cost: float) -> Cost:
     return lambda _stage, rows, _tokens: fixed_cost + row_cost * rows
 
 
-def run(rule: Rule, machine: Machine, workload: Workload) -> Figures:
-    """Simulate a workload on a machine under a rule."""
-    requests = workload.generate()
+def run(
+    rule: Rule, machine: Machine, workload: Workload, requests: Sequence[Request] | None = None
+) -> Figures:
+    """Simulate a workload on a machine under a rule; or these very requests of it."""
+    requests = workload.generate() if requests is None else requests
     rows = 1 if rule.one_row else machine.max_rows
     slots = rule.batches_held * rows or machine.slots or len(requests)
     config = SchedulerConfig(
@@ -86,6 +93,7 @@ def run(rule: Rule, machine: Machine, workload: Workload) -> Figures:
         max_queue_tokens=sum(request.tokens for request in requests) + 1,
         max_batch_rows=rows,
         max_batch_tokens=machine.max_tokens,
+        workers=machine.workers,
     )
     cost = CostModel(machine.stages)
     mean_tokens = sum(request.tokens for request in requests) / len(requests)
@@ -98,7 +106,8 @@ def run(rule: Rule, machine: Machine, workload: Workload) -> Figures:
     def seconds(batch: Batch) -> float:
         return machine.cost(batch.stage, len(batch.requests), batch.tokens)
 
-    return figures(simulate(scheduler, requests, read, seconds), rows)
+    cost_of = machine.draw(workload.seed) if machine.draw else seconds
+    return figures(simulate(scheduler, requests, read, cost_of), rows)
 
 
 def figures(trace: Trace, max_rows: int) -> Figures:

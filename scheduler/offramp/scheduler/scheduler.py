@@ -32,7 +32,7 @@ from offramp.scheduler.backend import Batch
 from offramp.scheduler.check import ExitCheck
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
-from offramp.scheduler.deadlines import Deadlines, late
+from offramp.scheduler.deadlines import Deadlines
 from offramp.scheduler.errors import (
     DeadlineUnreachableError,
     DrainingError,
@@ -40,13 +40,13 @@ from offramp.scheduler.errors import (
     SchedulerError,
     StepFailedError,
 )
+from offramp.scheduler.leaving import late, leaves
 from offramp.scheduler.lines import RELEARN, Lines
 from offramp.scheduler.policy import Policy
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import (
     Answer,
     Departure,
-    ExitReason,
     Priority,
     Reading,
     Request,
@@ -120,6 +120,7 @@ class Scheduler:
         if not self.has_room:
             raise QueueFullError(self.admission.delay(self._queue.tokens, now))
         config, terms = self.config, request.terms
+        self.admission.meet(request.tokens)
         bulk = terms.priority is Priority.BULK
         ahead = self._queue.tokens if bulk else self._queue.interactive_tokens
         request.predicted = self.admission.delay(ahead, now)
@@ -173,7 +174,7 @@ class Scheduler:
 
     def complete(self, batch: Batch, readings: Sequence[Reading], now: float) -> list[Departure]:
         """Absorb what the exit said: each request leaves or joins the line of its next stage."""
-        requests, stage = batch.requests, batch.stage
+        requests, stage, last = batch.requests, batch.stage, self.config.stages - 1
         if batch.reads and len(readings) != len(requests):
             wrong = f"{len(readings)} readings of {len(requests)} requests, not one each"
             return self.fail(batch, ValueError(wrong))
@@ -188,7 +189,7 @@ class Scheduler:
             request.compute += seconds
             if batch.reads:
                 request.reading, request.read_at = readings[at], stage
-                outcome = self._outcome(request, readings[at].score, now)
+                outcome = leaves(request, readings[at].score, self.relief, last, now)
                 if outcome is not None:
                     departures.append(self._depart(request, outcome))
                     continue
@@ -265,18 +266,6 @@ class Scheduler:
         if self._running < self.config.workers:
             self.admission.busy_until = 0.0
         return now - max(batch.started, waited)
-
-    def _outcome(self, request: Request, score: float, now: float) -> Answer | None:
-        terms, stage = request.terms, request.stage
-        if stage >= terms.min_exit:
-            if score >= terms.threshold:
-                return request.answer(ExitReason.CONFIDENT, now)
-            lowered = self.relief.threshold(terms)
-            if score >= lowered:
-                return request.answer(ExitReason.OVERLOAD, now, lowered)
-        if stage == self.config.stages - 1:
-            return request.answer(ExitReason.FINAL, now)
-        return request.answer(ExitReason.LIMIT, now) if stage >= terms.max_exit else None
 
     def _drop_late(self, now: float, horizon: float) -> list[Departure]:
         """Let those go who wait in a line and whose deadline comes before the horizon."""

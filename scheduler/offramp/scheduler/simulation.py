@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.errors import SchedulerError
@@ -29,33 +30,36 @@ def simulate(
 ) -> Trace:
     """Run requests, given in order of `arrived`, until all have left.
 
-    `read` is what the exit of a stage says of a request, `cost` the seconds that a batch takes.
+    `read` is what the exit of a stage says of a request, `cost` the seconds that a batch takes. As
+    many batches run at the same time as the scheduler has workers.
     """
     trace = Trace()
     pending = list(reversed(list(arrivals)))
+    workers = scheduler.config.workers
+    running: list[tuple[float, int, Batch]] = []
     now = 0.0
-
-    def admit(until: float) -> None:
+    while True:
+        # Whoever comes while every worker is busy is in line when the next one is free.
+        until = running[0][0] if len(running) == workers else now
         while pending and pending[-1].arrived <= until:
             request = pending.pop()
             try:
                 scheduler.submit(request, request.arrived)
             except SchedulerError as error:
                 trace.refusals.append((request, error))
-
-    while True:
-        admit(now)
-        batch, departures = scheduler.next_batch(now)
-        trace.departures += departures
-        if batch is None:
-            if not pending:
-                trace.finished = now
-                return trace
-            now = pending[-1].arrived
-            continue
-        trace.batches.append(batch)
-        ends = now + cost(batch)
-        admit(ends)
-        now = ends
+        if len(running) < workers:
+            batch, departures = scheduler.next_batch(now)
+            trace.departures += departures
+            if batch is not None:
+                trace.batches.append(batch)
+                heappush(running, (now + cost(batch), len(trace.batches), batch))
+                continue
+            if pending and (not running or pending[-1].arrived < running[0][0]):
+                now = pending[-1].arrived
+                continue
+        if not running:
+            trace.finished = now
+            return trace
+        now, _, batch = heappop(running)
         readings = [read(request, batch.stage) for request in batch.requests]
         trace.departures += scheduler.complete(batch, readings, now)

@@ -11,10 +11,13 @@ from offramp.model.runner import Precision
 class Limits:
     """Bounds of one served model; see SchedulerConfig for what each means.
 
-    Under sustained overload thresholds are lowered along the checkpoint's trade-off table, by at
-    most `overload_accuracy_drop` of accuracy; 0 never lowers them. With two `steps_in_flight` the
-    next full batch is cut while one runs. On a CPU a step predicted to take less than `at_once`
-    seconds runs on the event loop, for handing it to a thread and back would take longer.
+    While the predicted delay of the queue stays above `overload_delay` seconds, thresholds are
+    lowered along the checkpoint's trade-off table, as far as it promises to lose at most
+    `overload_accuracy_drop` of accuracy; 0 never lowers them. With two `steps_in_flight` the next
+    full batch is cut while one runs. With `skip_costly_exits` an exit whose reading costs more than
+    it is expected to save is not read, and an answer's exit depends on whom it is batched with. On
+    a CPU a step predicted to take less than `at_once` seconds runs on the event loop, for handing
+    it to a thread and back would take longer.
     """
 
     slots: int = 64
@@ -22,7 +25,9 @@ class Limits:
     max_batch_tokens: int = 512
     max_queue_requests: int = 2048
     overload_accuracy_drop: float = 0.0
+    overload_delay: float = 0.5
     steps_in_flight: int = 1
+    skip_costly_exits: bool = False
     at_once: float = 2e-4
 
     def __post_init__(self) -> None:
@@ -30,6 +35,8 @@ class Limits:
             raise ValueError(
                 f"overload_accuracy_drop must be 0 to 1, not {self.overload_accuracy_drop}"
             )
+        if not 0 < self.overload_delay < inf:
+            raise ValueError(f"overload_delay must be above 0, not {self.overload_delay}")
         if self.steps_in_flight not in (1, 2):
             raise ValueError(f"steps_in_flight must be 1 or 2, not {self.steps_in_flight}")
 

@@ -12,7 +12,6 @@ from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.policy import Adaptive
-from offramp.scheduler.relief import Relief
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.config import ServerConfig
 from offramp.server.hardware import (
@@ -22,6 +21,7 @@ from offramp.server.hardware import (
     usable_device,
     workers_of,
 )
+from offramp.server.overload import relief_of
 from offramp.server.served import ServedModel
 from offramp.server.telemetry.agreement import Agreement
 from offramp.server.telemetry.logs import Event, log_event
@@ -63,14 +63,14 @@ class Loader:
             max_batch_tokens=limits.max_batch_tokens,
             workers=workers_of(self.device, self._config),
             max_queue_requests=limits.max_queue_requests,
+            exact_exits=not limits.skip_costly_exits,
         )
         cost = CostModel(shape.exits)
         shadow = self._shadow(checkpoint)
         slots = limits.slots + (SHADOW_SLOTS if shadow else 0)
         backend = self._make_backend(checkpoint, slots, self.device)
         self._steps.submit(warm_up, backend, shape, settings, cost).result()
-        table = [(row.threshold, row.accuracy_drop) for row in calibration.table]
-        relief = Relief(table, limits.overload_accuracy_drop)
+        relief = relief_of(calibration, limits.overload_accuracy_drop, limits.overload_delay)
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
         watch.attach()
