@@ -25,17 +25,19 @@ def measure(measure: Measure, doc: str | None, *, texts: int, rounds: int) -> No
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--texts", type=int, default=texts)
     parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--workers", type=int, default=0, help="0: a server's default")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     checkpoint = load_checkpoint(args.checkpoint, "cpu")
     examples = load_dataset(args.data, checkpoint.config.labels).examples[: args.texts]
     encoded = checkpoint.tokenizer.encode([one.pair for one in examples])
     threshold = checkpoint.calibration.default_threshold
-    with Rehearsal(checkpoint, encoded) as rehearsal:
+    with Rehearsal(checkpoint, encoded, workers=args.workers) as rehearsal:
         report = {
             "machine": "2 cores, no GPU",
             "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
+            "workers": rehearsal.workers,
+            "threads": rehearsal.device.submit(torch.get_num_threads).result(),
             "threshold": threshold,
             "texts": len(encoded),
             "rounds": args.rounds,

@@ -40,6 +40,25 @@ def test_each_leaves_at_its_own_exit() -> None:
     ]
 
 
+def test_as_many_batches_run_at_the_same_time_as_there_are_workers() -> None:
+    arrivals = (0.0, 0.0, 0.0, 0.0, 0.25, 5.0)
+    left: list[list[float]] = []
+    for workers in (1, 2, 3):
+        core = fakes.scheduler(stages=1, max_batch_rows=1, workers=workers)
+        requests = [fakes.request(at, confidences=(0.9,)) for at in arrivals]
+        trace = simulate(core, requests, fakes.read, second)
+        assert max(_overlap(trace.batches)) == workers
+        outcome = {d.request: d.outcome for d in trace.departures}
+        answers = [outcome[one] for one in requests]
+        left.append([one.total for one in answers if isinstance(one, Answer)])
+    assert left == [[1, 2, 3, 4, 4.75, 1], [1, 1, 2, 2, 2.75, 1], [1, 1, 1, 2, 1.75, 1]]
+
+
+def _overlap(batches: list[Batch]) -> list[int]:
+    """How many one-second batches run as each begins."""
+    return [sum(0 <= one.started - other.started < 1 for other in batches) for one in batches]
+
+
 def test_freed_slots_are_refilled_between_stages() -> None:
     requests = [fakes.request(confidences=(0.9, 0.9, 0.9)) for _ in range(2)]
     requests += [fakes.request(confidences=(0.1, 0.1, 0.1)) for _ in range(2)]

@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
 
 class Recording:
-    """The steps of one or more runs, each run in order of time."""
+    """The steps of one or more runs."""
 
     def __init__(self, runs: Sequence[Sequence[Step]], stages: int) -> None:
         self._cost = CostModel(stages, memory=0.0)
@@ -93,7 +93,9 @@ def _spells(run: Sequence[Step]) -> list[list[Step]]:
     """The steps of a run by the spell in which they began; the first spell is not empty."""
     if not run:
         return []
-    spells: list[list[Step]] = [[] for _ in range(int((run[-1].at - run[0].at) / SPELL) + 1)]
+    began = min(step.at for step in run)
+    last = max(step.at for step in run)
+    spells: list[list[Step]] = [[] for _ in range(int((last - began) / SPELL) + 1)]
     for step in run:
-        spells[int((step.at - run[0].at) / SPELL)].append(step)
+        spells[int((step.at - began) / SPELL)].append(step)
     return spells
