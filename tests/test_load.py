@@ -160,6 +160,28 @@ def test_adapters_are_named_module_and_callable() -> None:
             adapter(name, "host:1")
 
 
+class Unary(Echo):
+    """A server without streams."""
+
+    def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        raise NotImplementedError("it answers unary calls alone")
+
+
+def test_streams_of_a_server_that_has_none_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text("film\n")
+    common = ["--texts", str(texts), "--adapter", f"{__name__}:Unary", "--stream"]
+    for load in (["--rate", "100"], ["--saturate"]):
+        assert bench.main([*common, *load, "--seconds", "0.1"]) == 1
+        said = capsys.readouterr().err
+        assert "it answers unary calls alone" in said
+        assert "leave out --stream" in said
+
+
 async def test_a_real_server_unary_and_stream(tmp_path: Path) -> None:
     async with word_service(tmp_path) as service:
         target = OfframpTarget(service.address, 30.0, Options(threshold=0.85))

@@ -128,6 +128,16 @@ def bentoml(address: str) -> Json:
     return Json(address, "/classify", lambda text: {"texts": [text]}, lambda found: found[0])
 
 
+def infinity(address: str) -> Json:
+    """Infinity's route."""
+    return Json(
+        address,
+        "/classify",
+        lambda text: {"model": "peer", "input": [text]},
+        lambda found: found["data"][0][0]["label"],
+    )
+
+
 def triton(address: str) -> Json:
     """KServe's protocol, version 2."""
     return Json(

@@ -9,28 +9,22 @@ thread, for machines that others use.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE))
+import torch
+from environments import BARE, ROOT, SERVERS, environment, exported
 
-import torch  # noqa: E402
-from catalog import GRPC, SERVERS, environment, exported  # noqa: E402
-
-from offramp.cli.bench import read_texts  # noqa: E402
-from offramp.cli.load.report import circumstances  # noqa: E402
-from offramp.model.checkpoint import load_checkpoint  # noqa: E402
-from offramp.model.tokenizer import Tokens  # noqa: E402
-from offramp.scheduler.backend import Batch  # noqa: E402
-from offramp.scheduler.request import Request, Terms  # noqa: E402
-from offramp.server.backend import TorchBackend  # noqa: E402
+from offramp.cli.bench import read_texts
+from offramp.cli.load.report import circumstances
+from offramp.model.checkpoint import load_checkpoint
+from offramp.model.tokenizer import Tokens
+from offramp.scheduler.backend import Batch
+from offramp.scheduler.request import Reading, Request, Terms
+from offramp.server.backend import TorchBackend
 
 ROUNDS = 5
 
@@ -56,27 +50,33 @@ class Ours:
             times.append((clock() - started) * 1e3)
         return statistics.median(times)
 
-    def _classify(self, row: Tokens, threshold: float) -> None:
+    def labels(self) -> list[int]:
+        """The label of each text at full depth."""
+        return [self._classify(row, 2.0).label for row in self._rows]
+
+    def _classify(self, row: Tokens, threshold: float) -> Reading:
         terms = Terms(threshold, 0, self._exits - 1)
         request = Request(row, len(row), terms, 0.0, deliver=lambda _: None, slot=0)
-        for stage in range(self._exits):
+        stage = 0
+        while True:
             reading = self._backend.run(Batch(stage, (request,), 0.0))[0]
-            if reading.score >= threshold:
-                return
+            stage += 1
+            if reading.score >= threshold or stage == self._exits:
+                return reading
+
+
+def full_depth_labels(checkpoint: Path, texts: Sequence[str]) -> list[str]:
+    """What our own full depth says of the texts."""
+    names = load_checkpoint(checkpoint).config.labels
+    return [names[label] for label in Ours(checkpoint, texts).labels()]
 
 
 def bare(model: Path, texts: Path, threads: int, *, cpu_time: bool) -> float:
     """ONNX Runtime's median milliseconds."""
-    bin_ = environment("grpc", GRPC)
-    command = [str(bin_ / "python"), str(SERVERS / "forward.py"), str(texts)]
+    python = environment("bare", BARE) / "python"
+    command = [str(python), str(SERVERS / "forward.py"), str(model), str(texts)]
     command += ["--threads", str(threads), *(["--cpu-time"] if cpu_time else [])]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "OFFRAMP_PEER_MODEL": str(model)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["p50_ms"])
 
 

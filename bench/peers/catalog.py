@@ -1,104 +1,84 @@
-"""The peers: what each needs, how it is installed, started and called."""
+"""The peers: what each needs, how it is started and called, and what is tuned."""
 
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import adapters
+from environments import BARE, SERVERS
 
 from offramp.cli.load.target import Target
 
-HERE = Path(__file__).parent
-SERVERS = HERE / "servers"
-FORWARD = ("onnxruntime", "tokenizers", "numpy")
+BATCHES = (1, 4, 8)
+THREADS = (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Texts in a batch at most, threads of the model, seconds that a batch waits to fill."""
+
+    batch: int
+    threads: int
+    wait: float
+
+    def __str__(self) -> str:
+        texts = f"batches to {self.batch}" if self.batch > 1 else "batch 1"
+        wait = f", waits {self.wait * 1e3:g} ms" if self.wait else ""
+        return f"{texts}, {self.threads} thread{'s' if self.threads > 1 else ''}{wait}"
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server: what it needs, how it starts on a port, how it is called."""
+    """A server: the packages it needs, how it is called, its script or command, its waits."""
 
-    environment: str
     packages: tuple[str, ...]
-    command: Callable[[Path, int], Sequence[str]]
     target: Callable[[str], Target]
+    command: Callable[[Path, int], Sequence[str]]
+    waits: tuple[float, ...] = (0.0,)
+
+    def settings(self) -> Iterator[Setting]:
+        """All that are tried: every batch size and number of threads, waits with all threads."""
+        for batch in BATCHES:
+            for threads in THREADS:
+                most = batch > 1 and threads == max(THREADS)
+                first = self.waits[0] if batch > 1 else 0.0
+                for wait in self.waits if most else (first,):
+                    yield Setting(batch, threads, wait)
 
 
-def _script(name: str, *arguments: str) -> Callable[[Path, int], Sequence[str]]:
-    return lambda bin_, port: [
-        str(bin_ / "python"),
-        str(SERVERS / name),
-        "--port",
-        str(port),
-        *arguments,
-    ]
+def _script(name: str) -> Callable[[Path, int], Sequence[str]]:
+    return lambda bin_, _: [str(bin_ / "python"), str(SERVERS / name)]
 
 
 def _bentoml(bin_: Path, port: int) -> Sequence[str]:
-    return [
-        str(bin_ / "bentoml"),
-        "serve",
-        "bentoml_server:Peer",
-        "--port",
-        str(port),
-        "--host",
-        "127.0.0.1",
-        "--working-dir",
-        str(SERVERS),
-    ]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--working-dir", str(SERVERS)]
+    return [str(bin_ / "bentoml"), "serve", "bentoml_server:Peer", *where]
 
 
-GRPC = ("grpcio", "uvloop")
 PEERS = {
-    "grpc.aio, batch 1": Peer("grpc", GRPC, _script("grpc_server.py"), adapters.BareGrpc),
-    "grpc.aio, batches to 4": Peer(
-        "grpc", GRPC, _script("grpc_server.py", "--batch", "4"), adapters.BareGrpc
-    ),
-    "grpc.aio, batches to 16": Peer(
-        "grpc", GRPC, _script("grpc_server.py", "--batch", "16"), adapters.BareGrpc
-    ),
-    "LitServe": Peer("litserve", ("litserve",), _script("litserve_server.py"), adapters.litserve),
-    "BentoML": Peer("bentoml", ("bentoml",), _bentoml, adapters.bentoml),
+    "grpc.aio": Peer(BARE, adapters.BareGrpc, _script("grpc_server.py")),
     "Triton": Peer(
-        "triton",
-        ("nvidia-pytriton",),
-        _script("triton_server.py", "--batch", "8"),
+        ("nvidia-pytriton==0.7.0", "numpy==1.26.4"),
         adapters.triton,
+        _script("triton_server.py"),
+        (0.0, 0.005),
+    ),
+    "infinity": Peer(
+        ("infinity-emb[server]==0.0.78", "numpy==1.26.4"),
+        adapters.infinity,
+        _script("infinity_server.py"),
+    ),
+    "LitServe": Peer(
+        ("litserve==0.2.19", "numpy==2.4.6"),
+        adapters.litserve,
+        _script("litserve_server.py"),
+        (0.001, 0.005),
     ),
     "Ray Serve": Peer(
-        "ray", ("ray[serve]",), _script("ray_server.py", "--batch", "4"), adapters.ray
+        ("ray[serve]==2.60.0", "numpy==2.4.6"),
+        adapters.ray,
+        _script("ray_server.py"),
+        (0.0, 0.005),
     ),
+    "BentoML": Peer(("bentoml==1.4.39", "numpy==2.4.6"), adapters.bentoml, _bentoml),
 }
-
-
-def environment(name: str, packages: Sequence[str]) -> Path:
-    """The `bin` of a peer's environment, made if need be; raises CalledProcessError."""
-    directory = HERE / f".venv-{name}"
-    ready = directory / "ready"
-    if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
-        pip = [str(directory / "bin" / "pip"), "install", "--quiet", *packages, *FORWARD]
-        subprocess.run(pip, check=True)
-        ready.touch()
-    return directory / "bin"
-
-
-def exported(checkpoint: Path) -> Path:
-    """Directory with the checkpoint as an ONNX graph and its tokenizer."""
-    directory = HERE / ".venv-export" / "model"
-    bin_ = environment("export", ("onnx", "safetensors"))
-    directory.mkdir(exist_ok=True)
-    for name in ("tokenizer.json", "config.json"):
-        shutil.copy(checkpoint / name, directory)
-    subprocess.run(
-        [
-            str(bin_ / "python"),
-            str(SERVERS / "export.py"),
-            str(checkpoint),
-            str(directory / "model.onnx"),
-        ],
-        check=True,
-    )
-    return directory

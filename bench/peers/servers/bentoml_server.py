@@ -2,6 +2,11 @@
 
 import bentoml
 from forward import FullDepth
+from settings import read_settings
+
+TOLD = read_settings()
+PATIENCE_MS = 60_000
+"""Requests that it expects to take longer are refused; as long as a caller waits here."""
 
 
 @bentoml.service(workers=1, traffic={"timeout": 120, "max_concurrency": 4096})
@@ -9,9 +14,9 @@ class Peer:
     """Texts in, labels out."""
 
     def __init__(self) -> None:
-        self.model = FullDepth()
+        self.model = FullDepth(TOLD.model, TOLD.threads)
 
-    @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=60_000)
+    @bentoml.api(batchable=True, max_batch_size=TOLD.batch, max_latency_ms=PATIENCE_MS)
     def classify(self, texts: list[str]) -> list[str]:
         """Labels of a batch."""
         return self.model.labels(texts)

@@ -6,7 +6,6 @@ of one tokenized sentence after the other, and texts a second in padded batches.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -17,17 +16,11 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-MODEL = "OFFRAMP_PEER_MODEL"
-"""Environment variable: directory with model.onnx, tokenizer.json and config.json."""
-
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
 
 class FullDepth:
-    """Labels of texts."""
+    """Labels of texts, of the model in a directory (see `Settings.model`)."""
 
-    def __init__(self, directory: Path | None = None, threads: int = THREADS) -> None:
-        directory = directory or Path(os.environ[MODEL])
+    def __init__(self, directory: Path, threads: int) -> None:
         model = json.loads((directory / "config.json").read_text())["model"]
         self._labels: list[str] = model["labels"]
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -57,22 +50,27 @@ class FullDepth:
 
     def labels(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""
-        return [self._labels[at] for at in self.logits(self.tokenize(texts)).argmax(1)]
+        return self.named(self.logits(self.tokenize(texts)))
+
+    def named(self, logits: np.ndarray) -> list[str]:
+        """The best label of each row."""
+        return [self._labels[at] for at in logits.argmax(1)]
 
 
 def main() -> None:
     """Time the bare forward."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
     parser.add_argument("texts", type=Path, help="a JSON list")
     parser.add_argument("--batches", type=int, nargs="*", default=[])
-    parser.add_argument("--threads", type=int, default=THREADS)
+    parser.add_argument("--threads", type=int, required=True)
     parser.add_argument(
         "--cpu-time", action="store_true", help="count CPU seconds, for machines that others use"
     )
     args = parser.parse_args()
     clock = time.process_time if args.cpu_time else time.perf_counter
     texts = json.loads(args.texts.read_text())
-    model = FullDepth(threads=args.threads)
+    model = FullDepth(args.model, args.threads)
     rows = [model.tokenize([text]) for text in texts]
     for row in rows[:30]:
         model.logits(row)

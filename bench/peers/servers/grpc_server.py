@@ -1,10 +1,9 @@
 """The server a good engineer writes in an hour: grpc.aio, one model thread, batches of what waits.
 
 Work-conserving: when the model is free it takes whatever waits, up to the most; no timer. With
-`--batch 1` each text runs on its own. The message is the text itself, so nothing is parsed.
+batches of 1 each text runs on its own. The message is the text itself, so nothing is parsed.
 """
 
-import argparse
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,11 +11,12 @@ import grpc
 import grpc.aio
 import uvloop
 from forward import FullDepth
+from settings import Settings, read_settings
 
 
-async def serve(port: int, most: int) -> None:
+async def serve(told: Settings) -> None:
     """Serve until killed."""
-    model = FullDepth()
+    model = FullDepth(told.model, told.threads)
     waiting: asyncio.Queue[tuple[str, asyncio.Future[str]]] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -29,7 +29,7 @@ async def serve(port: int, most: int) -> None:
         thread = ThreadPoolExecutor(1)
         while True:
             batch = [await waiting.get()]
-            while len(batch) < most and not waiting.empty():
+            while len(batch) < told.batch and not waiting.empty():
                 batch.append(waiting.get_nowait())
             labels = await loop.run_in_executor(thread, model.labels, [text for text, _ in batch])
             for (_, future), label in zip(batch, labels, strict=True):
@@ -41,14 +41,10 @@ async def serve(port: int, most: int) -> None:
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("peer.Peer", {"Classify": handler}),)
     )
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.add_insecure_port(f"127.0.0.1:{told.port}")
     await server.start()
     await run()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--batch", type=int, default=1)
-    args = parser.parse_args()
-    uvloop.run(serve(args.port, args.batch))
+    uvloop.run(serve(read_settings()))

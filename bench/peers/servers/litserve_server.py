@@ -1,9 +1,8 @@
-"""LitServe around the same forward; batches of what comes within a millisecond."""
-
-import argparse
+"""LitServe around the same forward; one worker, batches of what comes within the wait."""
 
 import litserve as ls
 from forward import FullDepth
+from settings import read_settings
 
 
 class Classify(ls.LitAPI):
@@ -12,7 +11,8 @@ class Classify(ls.LitAPI):
     def setup(self, device: str) -> None:
         """Load the model in the worker."""
         del device
-        self.model = FullDepth()
+        told = read_settings()
+        self.model = FullDepth(told.model, told.threads)
 
     def decode_request(self, request: dict[str, str]) -> str:
         """The text."""
@@ -36,10 +36,7 @@ class Classify(ls.LitAPI):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--batch", type=int, default=1)
-    args = parser.parse_args()
-    api = Classify(max_batch_size=args.batch, batch_timeout=0.001 if args.batch > 1 else 0.0)
+    told = read_settings()
+    api = Classify(max_batch_size=told.batch, batch_timeout=told.wait if told.batch > 1 else 0.0)
     server = ls.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=args.port, generate_client_file=False, log_level="error")
+    server.run(host="127.0.0.1", port=told.port, generate_client_file=False, log_level="error")

@@ -1,27 +1,23 @@
-"""Ray Serve around the same forward with `@serve.batch`, without waiting for a batch to fill."""
+"""Ray Serve around the same forward with `@serve.batch`; one replica, as many CPUs as threads."""
 
-import argparse
 import time
 
 import ray
 from forward import FullDepth
 from ray import serve
+from settings import Settings, read_settings
 from starlette.requests import Request
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--port", type=int, required=True)
-parser.add_argument("--batch", type=int, default=1)
 
-
-def application(most: int) -> serve.Application:
+def application(told: Settings) -> serve.Application:
     """One replica."""
 
     @serve.deployment(num_replicas=1, max_ongoing_requests=4096)
     class Peer:
         def __init__(self) -> None:
-            self.model = FullDepth()
+            self.model = FullDepth(told.model, told.threads)
 
-        @serve.batch(max_batch_size=most, batch_wait_timeout_s=0.0)
+        @serve.batch(max_batch_size=told.batch, batch_wait_timeout_s=told.wait)
         async def classify(self, texts: list[str]) -> list[str]:
             return self.model.labels(texts)
 
@@ -32,9 +28,9 @@ def application(most: int) -> serve.Application:
 
 
 if __name__ == "__main__":
-    args = parser.parse_args()
+    settings = read_settings()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": args.port})
-    serve.run(application(args.batch))
+    serve.start(http_options={"host": "127.0.0.1", "port": settings.port})
+    serve.run(application(settings))
     while True:
         time.sleep(60)

@@ -60,7 +60,7 @@ async def closed_loop(
 async def open_loop_stream(
     target: Target, texts: Sequence[str], due: Sequence[float], streams: int = 1
 ) -> list[Sample]:
-    """The same over long-lived streams, which take turns."""
+    """The same over long-lived streams, which take turns; ValueError if the target has none."""
     start = time.perf_counter()
     source = list(zip(due, itertools.cycle(texts)))
     shares = [source[index::streams] for index in range(streams)]
@@ -118,6 +118,8 @@ async def _stream(
                 error = type(reply).__name__ if good is None else ""
                 due, left = sent[index]
                 done[index] = Sample(due, left, now, good, error)
+    except NotImplementedError as error:
+        raise ValueError(f"this target has no streams ({error}); leave out --stream") from error
     except Exception as failure:  # noqa: BLE001 - a broken stream fails all that it still held
         ended = type(failure).__name__
     now = time.perf_counter() - start

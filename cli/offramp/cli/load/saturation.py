@@ -52,14 +52,19 @@ def answered(samples: Sequence[Sample]) -> float:
     return len(good) / max(sample.done for sample in samples) if good else 0.0
 
 
-async def saturation(target: Target, texts: Sequence[str], seconds: float) -> Saturation:
-    """Bracket the rate by a closed loop, then search between 0.6 and 1.1 of what that reached."""
+async def saturation(
+    target: Target, texts: Sequence[str], seconds: float, steps: int = STEPS
+) -> Saturation:
+    """Bracket the rate by a closed loop, then search between 0.6 and 1.1 of what that reached.
+
+    Each of `steps` probes lasts `seconds` and halves what is left, after a first at 0.95.
+    """
     closed = answered(await closed_loop(target, texts, IN_FLIGHT, seconds / 2))
     low, high = 0.6 * closed, 1.1 * closed
     probes: list[Probe] = []
     best = 0.0
     rate = 0.95 * closed
-    for step in range(STEPS):
+    for step in range(steps):
         due = arrivals(Pattern.POISSON, max(rate, 0.1), seconds, seed=step)
         samples = await open_loop(target, texts, due)
         probe = Probe(rate, answered(samples), grew(samples, seconds))

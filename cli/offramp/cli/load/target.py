@@ -40,7 +40,10 @@ class Target(Protocol):
     def classify_many(
         self, texts: AsyncIterator[str]
     ) -> AsyncIterator[tuple[int, Reply | Exception]]:
-        """Texts over one stream: replies with the index of their text, in any order."""
+        """Texts over one stream: replies with the index of their text, in any order.
+
+        Raises NotImplementedError, with the reason, where the server has no streams.
+        """
         ...
 
 

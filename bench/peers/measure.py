@@ -1,0 +1,145 @@
+"""What is measured of one server: its settings tried, its latency and saturation, its tail."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from catalog import Peer, Setting
+from environments import BARE, BUILD, SERVERS, environment
+from process import Server, StartError, started, until_answering
+
+from offramp.cli.load.arrivals import Pattern, arrivals
+from offramp.cli.load.report import circumstances, summarize, yardstick
+from offramp.cli.load.run import closed_loop, open_loop
+from offramp.cli.load.saturation import saturation
+from offramp.cli.load.target import OfframpTarget, Target
+from offramp.client import Options
+
+IN_FLIGHT = 32
+WARM, TRIED, ALONE = 1.0, 3.0, 4.0
+"""Seconds of warming up, of a setting's trial, and of one call in flight."""
+
+CHECKED = 100
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A server to start and how it is called."""
+
+    command: Callable[[int], Sequence[str]]
+    target: Callable[[str], Target]
+    told: dict[str, object]
+
+
+def ours(checkpoint: Path, threshold: float | None) -> Subject:
+    """Our server as it comes, called at a threshold or at its default."""
+    serve = [sys.executable, "-m", "offramp.cli.main", "serve", "--checkpoint", str(checkpoint)]
+    options = Options() if threshold is None else Options(threshold=threshold)
+    return Subject(
+        lambda port: [*serve, "--address", f"127.0.0.1:{port}"],
+        lambda address: OfframpTarget(address, 60.0, options),
+        {},
+    )
+
+
+def theirs(name: str, peer: Peer, setting: Setting, model: Path) -> Subject:
+    """A peer at a setting; raises InstallError."""
+    bin_ = environment(name.lower().replace(" ", "-"), peer.packages)
+    told = {"model": model, **asdict(setting)}
+    return Subject(partial(peer.command, bin_), peer.target, told)
+
+
+def bare_forward(model: Path, texts: Path) -> dict[str, float]:
+    """ONNX Runtime without a server, all threads."""
+    python = environment("bare", BARE) / "python"
+    forward = [str(python), str(SERVERS / "forward.py"), str(model), str(texts), "--threads", "2"]
+    done = subprocess.run(forward, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The texts, their labels at full depth, the exported model, and the length of a probe."""
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    model: Path
+    seconds: float
+    steps: int
+
+    def tried(self, subject: Subject) -> Figures:
+        """Answers a second in a short closed loop, and whether they are right."""
+        return self._run(subject, self._tried)
+
+    def served(self, subject: Subject) -> Figures:
+        """Latency alone, CPU time of an answer, saturation, between two looks at the machine."""
+        return self._circumstances() | self._run(subject, self._served)
+
+    def tail(self, subject: Subject, rate: float) -> Figures:
+        """Latencies at a rate, Poisson and bursty."""
+        return self._circumstances() | self._run(subject, partial(self._tail, rate))
+
+    def _circumstances(self) -> Figures:
+        seen = circumstances()
+        file = BUILD / "texts.json"
+        file.write_text(json.dumps(self.texts[:300]))
+        return {
+            "time": seen["time"],
+            "commit": seen["commit"],
+            "yardstick_gflops": yardstick(),
+            "bare_forward": bare_forward(self.model, file),
+        }
+
+    def _run(self, subject: Subject, measure: Callable[[Server, Target], Any]) -> Figures:
+        log = BUILD / "server.log"
+        with started(subject.command, subject.told, log) as server:
+            make = partial(subject.target, server.address)
+            try:
+                uvloop.run(until_answering(make, self.texts[0], log))
+            except StartError as error:
+                return {"failed": str(error)}
+
+            async def run() -> Figures:
+                async with make() as target:
+                    await closed_loop(target, self.texts, 4, WARM)
+                    found: Figures = await measure(server, target)
+                    return found
+
+            return uvloop.run(run())
+
+    async def _tried(self, _: Server, target: Target) -> Figures:
+        asked = zip(self.texts, self.labels, strict=False)
+        agreed = [(await target.classify(text)).label == label for text, label in asked]
+        busy = await closed_loop(target, self.texts, IN_FLIGHT, TRIED)
+        return {
+            "answered_per_second": summarize(busy).answered_per_second,
+            "agreement": statistics.fmean(agreed),
+        }
+
+    async def _served(self, server: Server, target: Target) -> Figures:
+        alone = summarize(await closed_loop(target, self.texts, 1, ALONE))
+        before = server.cpu_seconds()
+        busy = await closed_loop(target, self.texts, IN_FLIGHT, TRIED)
+        cost = (server.cpu_seconds() - before) * 1e3 / max(1, len(busy))
+        found = await saturation(target, self.texts, self.seconds, self.steps)
+        return {
+            "one_in_flight": asdict(alone),
+            "cpu_ms_per_answer": cost,
+            "saturation": asdict(found),
+        }
+
+    async def _tail(self, rate: float, _: Server, target: Target) -> Figures:
+        found: Figures = {"rate": rate}
+        for pattern in Pattern:
+            due = arrivals(pattern, rate, self.seconds, seed=7)
+            found[pattern.value] = asdict(summarize(await open_loop(target, self.texts, due)))
+        return found

@@ -1,0 +1,151 @@
+"""The committed figures as tables, set into docs/performance.md between two marks.
+
+python bench/peers/table.py
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from catalog import PEERS, Setting
+from environments import ROOT
+
+OURS = "offramp"
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = {"peers": "peers.json", "mixed lengths": "peers_mixed.json"}
+Figures = dict[str, Any]
+
+
+def setting_of(record: Figures, name: str) -> tuple[Setting | None, float]:
+    """A peer's best setting of those tried and what it answered a second; none where it failed."""
+    best: tuple[Setting | None, float] = (None, 0.0)
+    for tried in record["tried"][name]:
+        rate = tried.get("answered_per_second", 0.0)
+        if rate > best[1] and not (record["padded"] and tried["batch"] == 1):
+            best = Setting(tried["batch"], tried["threads"], tried["wait"]), rate
+    return best
+
+
+def rate_of(record: Figures, name: str) -> float:
+    """Median saturation of a server, texts a second."""
+    rounds = record["served"].get(name, [])
+    rates = [part["saturation"]["rate"] for part in rounds if "saturation" in part]
+    return statistics.median(rates) if rates else 0.0
+
+
+def best_of(record: Figures) -> str:
+    """The peer with the highest saturation."""
+    peers: list[str] = [name for name in record["served"] if name in PEERS]
+    return max(peers, key=lambda name: rate_of(record, name))
+
+
+def table(record: Figures) -> str:
+    """A line a server."""
+    lines = [
+        "| server | one in flight, p50 ms | over ONNX Runtime | CPU ms an answer "
+        "| saturation, texts/s | p99 ms at 80 %, Poisson | bursty |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = [*record["served"], *(name for name in record["tried"] if name not in record["served"])]
+    lines += [
+        _line(record, name) for name in sorted(names, key=lambda name: -rate_of(record, name))
+    ]
+    forward = [part["bare_forward"]["p50_ms"] for part in _all(record) if "bare_forward" in part]
+    lines.append(f"| *no server:* ONNX Runtime | {_spread(forward, '.1f')} | 1 | | | | |")
+    return "\n".join(lines)
+
+
+def ratios(record: Figures) -> str:
+    """Ours over the best peer, and what was asked."""
+    best = best_of(record)
+    padded = " that pads" if record["padded"] else ""
+    asked = "4" if record["padded"] else "2.5"
+    lines = [
+        f"| ours over the best peer{padded} ({best}) | measured | asked |",
+        "|---|---|---|",
+        f"| saturation, default threshold | {_over(record, OURS, best)} | {asked} |",
+        f"| saturation, full depth | {_over(record, 'offramp, full depth', best)} | 1.15 |",
+    ]
+    for pattern in ("poisson", "bursty"):
+        mine, peer = (statistics.median(_tails(record, name, pattern)) for name in (OURS, best))
+        lines.append(f"| p99 at 80 % of its saturation, {pattern} | {mine / peer:.2f} | 0.20 |")
+    return "\n".join(lines)
+
+
+def settings(record: Figures) -> str:
+    """What was tried of each peer."""
+    lines = ["| peer | best | all tried, answers a second |", "|---|---|---|"]
+    for name, tries in record["tried"].items():
+        best, _ = setting_of(record, name)
+        rates = "; ".join(
+            f"{Setting(tried['batch'], tried['threads'], tried['wait'])}: "
+            f"{tried.get('answered_per_second', 0.0):.0f}"
+            for tried in tries
+        )
+        lines.append(f"| {name} {_version(name)} | {best or 'did not start'} | {rates} |")
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    """Set the tables of all committed figures into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for title, file in RESULTS.items():
+        path = ROOT / "bench" / "results" / file
+        record = json.loads(path.read_text()) if path.exists() else {}
+        if not record.get("tails"):
+            continue
+        begin, end = f"<!-- {title} -->\n", f"<!-- end of {title} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        body = "\n\n".join((table(record), ratios(record), settings(record)))
+        text = f"{before}{begin}{body}\n{end}{after}"
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _line(record: Figures, name: str) -> str:
+    rounds = record["served"].get(name, [])
+    failed = [
+        part["failed"] for part in [*record["tried"].get(name, []), *rounds] if "failed" in part
+    ]
+    if failed:
+        return f"| {name} | {failed[0]} | | | | | |"
+    alone = [part["one_in_flight"]["p50"] for part in rounds]
+    over = [part["one_in_flight"]["p50"] / part["bare_forward"]["p50_ms"] for part in rounds]
+    cost = [part["cpu_ms_per_answer"] for part in rounds]
+    rates = [part["saturation"]["rate"] for part in rounds]
+    tails = [_spread(_tails(record, name, pattern), ".0f") for pattern in ("poisson", "bursty")]
+    setting = f", {setting_of(record, name)[0]}" if name in PEERS else ""
+    figures = (_spread(alone, ".1f"), _spread(over, ".2f"), _spread(cost, ".1f"))
+    return f"| {name}{setting} | {' | '.join((*figures, _spread(rates, '.0f'), *tails))} |"
+
+
+def _tails(record: Figures, name: str, pattern: str) -> list[float]:
+    return [part[pattern]["p99"] for part in record["tails"].get(name, [])]
+
+
+def _over(record: Figures, name: str, other: str) -> str:
+    return f"{rate_of(record, name) / rate_of(record, other):.2f}"
+
+
+def _all(record: Figures) -> list[Figures]:
+    return [
+        part for section in ("served", "tails") for one in record[section].values() for part in one
+    ]
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    if not values:
+        return ""
+    middle = f"{statistics.median(values):{form}}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):{form}} to {max(values):{form}})"
+
+
+def _version(name: str) -> str:
+    return PEERS[name].packages[0].partition("==")[2]
+
+
+if __name__ == "__main__":
+    write_page()
