@@ -1,7 +1,7 @@
 """The peers: what each needs, how it is started and called, and what is tuned."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import adapters
@@ -36,14 +36,14 @@ class Peer:
     command: Callable[[Path, int], Sequence[str]]
     waits: tuple[float, ...] = (0.0,)
 
-    def settings(self) -> Iterator[Setting]:
-        """All that are tried: every batch size and number of threads, waits with all threads."""
+    def settings(self, best: Callable[[], Setting]) -> Iterator[Setting]:
+        """Those to try: each batch size, then the best one's threads, then what it waits."""
         for batch in BATCHES:
-            for threads in THREADS:
-                most = batch > 1 and threads == max(THREADS)
-                first = self.waits[0] if batch > 1 else 0.0
-                for wait in self.waits if most else (first,):
-                    yield Setting(batch, threads, wait)
+            yield Setting(batch, max(THREADS), self.waits[0] if batch > 1 else 0.0)
+        yield replace(best(), threads=min(THREADS))
+        if best().batch > 1:
+            for wait in self.waits[1:]:
+                yield replace(best(), wait=wait)
 
 
 def _script(name: str) -> Callable[[Path, int], Sequence[str]]:

@@ -19,11 +19,12 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from bare import full_depth_labels
-from catalog import PEERS
+from catalog import PEERS, Setting
 from environments import ROOT, InstallError, environment, exported
 from measure import CHECKED, Bench, Figures, Subject, ours, theirs
 from table import OURS, best_of, rate_of, setting_of, write_page
@@ -71,10 +72,10 @@ class Comparison:
         rates = {
             name: rate for name in self.args.peers if (rate := setting_of(self.record, name)[1])
         }
-        order = [*sorted(rates, key=lambda name: rates[name]), OURS, FULL_DEPTH]
-        for name in order:
-            if not self.record["served"].get(name):
-                yield f"{name}: saturation", partial(self._serve, name)
+        order = sorted(rates, key=lambda name: -rates[name])
+        if not order:
+            raise SystemExit(f"no peer could be started; {self.args.json} tells why")
+        yield from self._first([*order[:1], OURS])
         pair = (best_of(self.record), OURS)
         for done in range(1, self.args.rounds):
             for name in pair:
@@ -84,11 +85,22 @@ class Comparison:
             for name in pair:
                 if len(self.record["tails"].get(name, [])) <= done:
                     yield f"{name}: tail", partial(self._tail, name)
+        yield from self._first([FULL_DEPTH, *order[1:]])
+
+    def _first(self, names: Sequence[str]) -> Iterator[Part]:
+        for name in names:
+            if not self.record["served"].get(name):
+                yield f"{name}: saturation", partial(self._serve, name)
 
     def _try(self, name: str) -> None:
         tried: list[Figures] = []
-        for setting in PEERS[name].settings():
-            told = {"batch": setting.batch, "threads": setting.threads, "wait": setting.wait}
+        so_far = {**self.record, "tried": {name: tried}}
+
+        def best() -> Setting:
+            return setting_of(so_far, name)[0] or Setting(1, 1, 0.0)
+
+        for setting in PEERS[name].settings(best):
+            told = asdict(setting)
             try:
                 subject = theirs(name, PEERS[name], setting, self.bench.model)
                 tried.append(told | self.bench.tried(subject))

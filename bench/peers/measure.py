@@ -26,7 +26,9 @@ IN_FLIGHT = 32
 WARM, TRIED, ALONE = 1.0, 3.0, 4.0
 """Seconds of warming up, of a setting's trial, and of one call in flight."""
 
-CHECKED = 100
+CHECKED, AGREEMENT = 50, 0.98
+"""Texts whose labels are compared with our full depth's, and the share that must be the same."""
+
 Figures = dict[str, Any]
 
 
@@ -118,11 +120,15 @@ class Bench:
 
     async def _tried(self, _: Server, target: Target) -> Figures:
         asked = zip(self.texts, self.labels, strict=False)
-        agreed = [(await target.classify(text)).label == label for text, label in asked]
+        agreed = statistics.fmean(
+            [(await target.classify(text)).label == label for text, label in asked]
+        )
+        if agreed < AGREEMENT:
+            return {"failed": f"only {agreed:.0%} of its labels are full depth's"}
         busy = await closed_loop(target, self.texts, IN_FLIGHT, TRIED)
         return {
             "answered_per_second": summarize(busy).answered_per_second,
-            "agreement": statistics.fmean(agreed),
+            "agreement": agreed,
         }
 
     async def _served(self, server: Server, target: Target) -> Figures:

@@ -20,8 +20,8 @@ Figures = dict[str, Any]
 def setting_of(record: Figures, name: str) -> tuple[Setting | None, float]:
     """A peer's best setting of those tried and what it answered a second; none where it failed."""
     best: tuple[Setting | None, float] = (None, 0.0)
-    for tried in record["tried"][name]:
-        rate = tried.get("answered_per_second", 0.0)
+    for tried in record["tried"].get(name, []):
+        rate = 0.0 if "failed" in tried else tried["answered_per_second"]
         if rate > best[1] and not (record["padded"] and tried["batch"] == 1):
             best = Setting(tried["batch"], tried["threads"], tried["wait"]), rate
     return best

@@ -59,7 +59,7 @@ async def saturation(
 
     Each of `steps` probes lasts `seconds` and halves what is left, after a first at 0.95.
     """
-    closed = answered(await closed_loop(target, texts, IN_FLIGHT, seconds / 2))
+    closed = answered(await closed_loop(target, texts, IN_FLIGHT, seconds / 4))
     low, high = 0.6 * closed, 1.1 * closed
     probes: list[Probe] = []
     best = 0.0

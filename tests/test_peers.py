@@ -1,0 +1,86 @@
+"""The comparison with other servers, without any: what is tried, what the tables say, what ends."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalog import PEERS, Setting
+from process import started
+from table import OURS, best_of, ratios, setting_of, settings, table
+
+CHILD = """
+import subprocess, sys, time
+if sys.argv[1] == "parent":
+    subprocess.Popen([sys.executable, sys.argv[0], "child"], start_new_session=True)
+time.sleep(60)
+"""
+
+
+def served(rate: float) -> dict[str, Any]:
+    return {
+        "bare_forward": {"p50_ms": 5.0},
+        "one_in_flight": {"p50": 10.0},
+        "cpu_ms_per_answer": 9.0,
+        "saturation": {"rate": rate},
+    }
+
+
+def tail(p99: float) -> dict[str, Any]:
+    return {"poisson": {"p99": p99}, "bursty": {"p99": 2 * p99}}
+
+
+def tried(batch: int, rate: float, **more: object) -> dict[str, Any]:
+    return {"batch": batch, "threads": 2, "wait": 0.0, "answered_per_second": rate, **more}
+
+
+RECORD: dict[str, Any] = {
+    "padded": False,
+    "tried": {
+        "grpc.aio": [tried(1, 150.0), tried(4, 140.0)],
+        "Triton": [tried(1, 90.0), tried(4, 120.0)],
+        "BentoML": [tried(1, 0.0, failed="never answered; it said nothing")],
+    },
+    "served": {
+        OURS: [served(300.0), served(320.0)],
+        "offramp, full depth": [served(160.0)],
+        "grpc.aio": [served(120.0), served(128.0)],
+        "Triton": [served(100.0)],
+    },
+    "tails": {OURS: [tail(20.0), tail(30.0)], "grpc.aio": [tail(100.0), tail(100.0)]},
+}
+
+
+def test_the_best_setting_is_that_which_answers_most_and_pads_if_it_must() -> None:
+    assert setting_of(RECORD, "grpc.aio") == (Setting(1, 2, 0.0), 150.0)
+    assert setting_of({**RECORD, "padded": True}, "grpc.aio") == (Setting(4, 2, 0.0), 140.0)
+    assert setting_of(RECORD, "BentoML") == (None, 0.0)
+
+
+def test_threads_and_waits_are_tried_of_the_best_batch() -> None:
+    found = list(PEERS["LitServe"].settings(lambda: Setting(8, 2, 0.001)))
+    assert found[:3] == [Setting(1, 2, 0.0), Setting(4, 2, 0.001), Setting(8, 2, 0.001)]
+    assert found[3:] == [Setting(8, 1, 0.001), Setting(8, 2, 0.005)]
+
+
+def test_tables_tell_medians_ratios_and_failures() -> None:
+    assert best_of(RECORD) == "grpc.aio"
+    lines = table(RECORD).splitlines()
+    assert lines[2].startswith("| offramp | 10.0 (10.0 to 10.0) | 2.00")
+    assert "| 310 (300 to 320) | 25 (20 to 30) | 50 (40 to 60) |" in lines[2]
+    assert "| BentoML | never answered; it said nothing |" in table(RECORD)
+    assert "| saturation, default threshold | 2.50 | 2.5 |" in ratios(RECORD)
+    assert "| p99 at 80 % of its saturation, poisson | 0.25 | 0.20 |" in ratios(RECORD)
+    assert "| BentoML 1.4.39 | did not start |" in settings(RECORD)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_server_ends_with_children_that_left_its_group(tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(CHILD)
+    command = [sys.executable, str(script), "parent"]
+    with started(lambda _: command, {"batch": 1}, tmp_path / "log") as server:
+        while len(server.processes()) < 2:
+            pass
+        assert server.cpu_seconds() >= 0
+    assert not server.processes()
