@@ -55,7 +55,7 @@ def ours(checkpoint: Path, threshold: float | None) -> Subject:
 def theirs(name: str, peer: Peer, setting: Setting, model: Path) -> Subject:
     """A peer at a setting; raises InstallError."""
     bin_ = environment(name.lower().replace(" ", "-"), peer.packages)
-    told = {"model": model, **asdict(setting)}
+    told: dict[str, object] = {"model": model, **asdict(setting)}
     return Subject(partial(peer.command, bin_), peer.target, told)
 
 
