@@ -6,7 +6,7 @@ Each peer gets an environment of its own under build/peers when it is first need
 settings are tried in a closed loop; the best goes on. Then every server's latency with one call
 in flight, CPU time and saturation, ours at its default threshold and at full depth among them,
 each with the bare ONNX Runtime forward beside it; ours and the best peer in turn, as often as
-`--rounds` says; last the tails of these two in turn at 80 % of the peer's saturation. What cannot
+`--rounds` says, and the tails of these two in turn at 80 % of the peer's saturation. What cannot
 be installed or started is said, not hidden. Done parts are in the file and are not done again, so
 that `--minutes` can spread a comparison over several calls; `--again` forgets a server's parts.
 
@@ -66,31 +66,36 @@ class Comparison:
 
     def parts(self) -> Iterator[Part]:
         """What is still to do, one part at a time; each looks at what those before it found."""
-        for name in self.args.peers:
-            if name not in self.record["tried"]:
-                yield f"{name}: settings", partial(self._try, name)
-        rates = {
-            name: rate for name in self.args.peers if (rate := setting_of(self.record, name)[1])
-        }
-        order = sorted(rates, key=lambda name: -rates[name])
-        if not order:
-            raise SystemExit(f"no peer could be started; {self.args.json} tells why")
-        yield from self._first([*order[:1], OURS])
-        pair = (best_of(self.record), OURS)
-        for done in range(1, self.args.rounds):
-            for name in pair:
-                if len(self.record["served"][name]) <= done:
-                    yield f"{name}: saturation again", partial(self._serve, name)
-        for done in range(self.args.tails):
-            for name in pair:
-                if len(self.record["tails"].get(name, [])) <= done:
-                    yield f"{name}: tail", partial(self._tail, name)
-        yield from self._first([FULL_DEPTH, *order[1:]])
+        first, *others = self.args.peers
+        yield from self._peer(first)
+        yield from self._first(OURS)
+        yield from self._pair(1, 1)
+        yield from self._first(FULL_DEPTH)
+        for name in others:
+            yield from self._peer(name)
+        yield from self._pair(self.args.rounds, self.args.tails)
 
-    def _first(self, names: Sequence[str]) -> Iterator[Part]:
-        for name in names:
-            if not self.record["served"].get(name):
-                yield f"{name}: saturation", partial(self._serve, name)
+    def _peer(self, name: str) -> Iterator[Part]:
+        if name not in self.record["tried"]:
+            yield f"{name}: settings", partial(self._try, name)
+        if setting_of(self.record, name)[0]:
+            yield from self._first(name)
+
+    def _first(self, name: str) -> Iterator[Part]:
+        if not self.record["served"].get(name):
+            yield f"{name}: saturation", partial(self._serve, name)
+
+    def _pair(self, rounds: int, tails: int) -> Iterator[Part]:
+        best = best_of(self.record)
+        pair = (best, OURS) if best else ()
+        for section, times, measure in (
+            ("served", rounds, self._serve),
+            ("tails", tails, self._tail),
+        ):
+            for done in range(times):
+                for name in pair:
+                    if len(self.record[section].get(name, [])) <= done:
+                        yield f"{name}: {section} again", partial(measure, name)
 
     def _try(self, name: str) -> None:
         tried: list[Figures] = []
@@ -114,7 +119,7 @@ class Comparison:
         self.record["served"].setdefault(name, []).append(self.bench.served(self._subject(name)))
 
     def _tail(self, name: str) -> None:
-        rate = 0.8 * rate_of(self.record, best_of(self.record))
+        rate = 0.8 * rate_of(self.record, best_of(self.record) or name)
         found = self.bench.tail(self._subject(name), rate)
         self.record["tails"].setdefault(name, []).append(found)
 

@@ -12,6 +12,7 @@ from catalog import PEERS, Setting
 from environments import ROOT
 
 OURS = "offramp"
+OWED = "owed"
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = {"peers": "peers.json", "mixed lengths": "peers_mixed.json"}
 Figures = dict[str, Any]
@@ -34,10 +35,10 @@ def rate_of(record: Figures, name: str) -> float:
     return statistics.median(rates) if rates else 0.0
 
 
-def best_of(record: Figures) -> str:
-    """The peer with the highest saturation."""
+def best_of(record: Figures) -> str | None:
+    """The peer with the highest saturation; none if none has one."""
     peers: list[str] = [name for name in record["served"] if name in PEERS]
-    return max(peers, key=lambda name: rate_of(record, name))
+    return max(peers, key=lambda name: rate_of(record, name), default=None)
 
 
 def table(record: Figures) -> str:
@@ -59,6 +60,8 @@ def table(record: Figures) -> str:
 def ratios(record: Figures) -> str:
     """Ours over the best peer, and what was asked."""
     best = best_of(record)
+    if best is None:
+        return "No peer could be measured."
     padded = " that pads" if record["padded"] else ""
     asked = "4" if record["padded"] else "2.5"
     lines = [
@@ -68,8 +71,9 @@ def ratios(record: Figures) -> str:
         f"| saturation, full depth | {_over(record, 'offramp, full depth', best)} | 1.15 |",
     ]
     for pattern in ("poisson", "bursty"):
-        mine, peer = (statistics.median(_tails(record, name, pattern)) for name in (OURS, best))
-        lines.append(f"| p99 at 80 % of its saturation, {pattern} | {mine / peer:.2f} | 0.20 |")
+        mine, peer = (_tails(record, name, pattern) for name in (OURS, best))
+        over = f"{statistics.median(mine) / statistics.median(peer):.2f}" if mine and peer else OWED
+        lines.append(f"| p99 at 80 % of its saturation, {pattern} | {over} | 0.20 |")
     return "\n".join(lines)
 
 
@@ -93,7 +97,7 @@ def write_page() -> None:
     for title, file in RESULTS.items():
         path = ROOT / "bench" / "results" / file
         record = json.loads(path.read_text()) if path.exists() else {}
-        if not record.get("tails"):
+        if not record.get("served") or "tried" not in record:
             continue
         begin, end = f"<!-- {title} -->\n", f"<!-- end of {title} -->"
         before, _, rest = text.partition(begin)
@@ -125,7 +129,8 @@ def _tails(record: Figures, name: str, pattern: str) -> list[float]:
 
 
 def _over(record: Figures, name: str, other: str) -> str:
-    return f"{rate_of(record, name) / rate_of(record, other):.2f}"
+    mine, peer = rate_of(record, name), rate_of(record, other)
+    return f"{mine / peer:.2f}" if mine and peer else OWED
 
 
 def _all(record: Figures) -> list[Figures]:
