@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 from catalog import Peer, Setting
 from environments import BARE, BUILD, SERVERS, environment
-from process import Server, StartError, started, until_answering
+from process import Server, StartError, others_busy, started, until_answering
 
 from offramp.cli.load.arrivals import Pattern, arrivals
 from offramp.cli.load.report import circumstances, summarize, yardstick
@@ -97,6 +97,7 @@ class Bench:
         return {
             "time": seen["time"],
             "commit": seen["commit"],
+            "others_busy": others_busy(),
             "yardstick_gflops": yardstick(),
             "bare_forward": bare_forward(self.model, file),
         }

@@ -93,6 +93,21 @@ def started(
             process.wait()
 
 
+def others_busy(seconds: float = 1.0) -> float | None:
+    """Share of all cores that others use just now, niced work left out; None without /proc."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+
+    def ticks() -> list[int]:
+        return [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:9]]
+
+    before = ticks()
+    time.sleep(seconds)
+    user, nice, system, idle, *waits = (b - a for a, b in zip(before, ticks(), strict=True))
+    return (user + system) / max(1, user + nice + system + idle + sum(waits))
+
+
 def free_port() -> int:
     """A port nobody listens on, nor on the two after it."""
     while True:

@@ -13,6 +13,9 @@ from environments import ROOT
 
 OURS = "offramp"
 OWED = "owed"
+QUIET = 0.05
+"""Share of the cores that others may use before it is told."""
+
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = {"peers": "peers.json", "mixed lengths": "peers_mixed.json"}
 Figures = dict[str, Any]
@@ -54,6 +57,9 @@ def table(record: Figures) -> str:
     ]
     forward = [part["bare_forward"]["p50_ms"] for part in _all(record) if "bare_forward" in part]
     lines.append(f"| *no server:* ONNX Runtime | {_spread(forward, '.1f')} | 1 | | | | |")
+    busy = [f"{name} {most:.0%}" for name in names if (most := _busy(record, name)) > QUIET]
+    if busy:
+        lines += ["", f"Others used the cores just before a part of: {', '.join(busy)}."]
     return "\n".join(lines)
 
 
@@ -122,6 +128,11 @@ def _line(record: Figures, name: str) -> str:
     setting = f", {setting_of(record, name)[0]}" if name in PEERS else ""
     figures = (_spread(alone, ".1f"), _spread(over, ".2f"), _spread(cost, ".1f"))
     return f"| {name}{setting} | {' | '.join((*figures, _spread(rates, '.0f'), *tails))} |"
+
+
+def _busy(record: Figures, name: str) -> float:
+    parts = [*record["served"].get(name, []), *record["tails"].get(name, [])]
+    return max((part.get("others_busy") or 0.0 for part in parts), default=0.0)
 
 
 def _tails(record: Figures, name: str, pattern: str) -> list[float]:
