@@ -67,17 +67,24 @@ class Comparison:
     def parts(self) -> Iterator[Part]:
         """What is still to do, one part at a time; each looks at what those before it found."""
         first, *others = self.args.peers
+        if self.args.tune_only:
+            for name in self.args.peers:
+                yield from self._settings(name)
+            return
         yield from self._peer(first)
         yield from self._first(OURS)
-        yield from self._pair(1, 1)
+        yield from self._pair(1, min(1, self.args.tails))
         yield from self._first(FULL_DEPTH)
         for name in others:
             yield from self._peer(name)
         yield from self._pair(self.args.rounds, self.args.tails)
 
-    def _peer(self, name: str) -> Iterator[Part]:
+    def _settings(self, name: str) -> Iterator[Part]:
         if name not in self.record["tried"]:
             yield f"{name}: settings", partial(self._try, name)
+
+    def _peer(self, name: str) -> Iterator[Part]:
+        yield from self._settings(name)
         if setting_of(self.record, name)[0]:
             yield from self._first(name)
 
@@ -190,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tails", type=int, default=3, help="tails of these two, in turn")
     add("--minutes", type=float, default=1e6, help="begin no part after so many")
     add("--again", nargs="*", default=[], help="servers to be measured anew")
+    add("--tune-only", action="store_true", help="settings alone")
     add("--install-only", action="store_true")
     return parser
 
