@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import torch
 from tiny import tiny_checkpoint, word
 
-from offramp.client import AsyncClient
+from offramp.client import AsyncClient, InvalidRequestError, ServerFailedError
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.request import Reading
+from offramp.scheduler.errors import DeadlineUnreachableError
+from offramp.scheduler.request import Reading, Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
@@ -149,6 +151,29 @@ async def word_service(
         backends[0].unplug()
         await app.stop()
         await asyncio.to_thread(telemetry.close)
+
+
+async def send_everything(service: WordService) -> None:
+    """Requests that leave in every way there is."""
+    client = service.client
+    await client.classify("easy film")
+    texts = ["fine film"] * 15 + ["easy"] * 5
+    assert len([a async for a in client.classify_many(texts)]) == 20
+    with pytest.raises(InvalidRequestError):
+        await client.classify(" ")
+    with pytest.raises(ServerFailedError):
+        await client.classify("poison")
+    engine = service.app.models.get("").engine
+    with pytest.raises(DeadlineUnreachableError):
+        engine.submit("no tokens", 8, Terms(0.5, 0, 2, deadline=0.0), 0.0)
+    engine.submit("no tokens", 8, Terms(0.5, 0, 2), 0.0).cancel()
+    watch = service.app.models.get("").watch
+    assert watch is not None
+    assert watch.shadow is not None
+    agreement = watch.shadow.agreement
+    await eventually(lambda: agreement.added == 21)
+    await service.app.swap()
+    await asyncio.sleep(0.15)  # for one look at the event loop
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -44,7 +44,11 @@ def word(name: str) -> int:
     return WORDS.index(name)
 
 
-def tiny_checkpoint(directory: Path, labels: tuple[str, ...] = ("no", "yes")) -> Path:
+def tiny_checkpoint(
+    directory: Path,
+    labels: tuple[str, ...] = ("no", "yes"),
+    exit_layers: tuple[int, ...] = (1, 2, 3),
+) -> Path:
     """Write it and give the directory back."""
     words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     words.normalizer = normalizers.BertNormalizer()
@@ -55,9 +59,9 @@ def tiny_checkpoint(directory: Path, labels: tuple[str, ...] = ("no", "yes")) ->
         special_tokens=[("[CLS]", word("[CLS]")), ("[SEP]", word("[SEP]"))],
     )
     torch.manual_seed(0)
-    config = ModelConfig(ENCODER, labels, (1, 2, 3), Pooling.MEAN, MAX_TOKENS)
+    config = ModelConfig(ENCODER, labels, exit_layers, Pooling.MEAN, MAX_TOKENS)
     tokenizer = TextTokenizer(words.to_str(), MAX_TOKENS)
-    calibration = Calibration((1.0, 1.0, 1.0), 0.75, TABLE)
+    calibration = Calibration((1.0,) * len(exit_layers), 0.75, TABLE)
     checkpoint = Checkpoint(directory.name, config, MultiExitModel(config), tokenizer, calibration)
     save_checkpoint(checkpoint, directory)
     return directory

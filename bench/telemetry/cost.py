@@ -189,9 +189,10 @@ def report(rounds: Sequence[Round], name: str) -> dict[str, Any]:
 
 
 async def measure(
-    kind: str, modes: Sequence[str], texts: Sequence[str], rounds: int, seconds: float
+    kind: str, modes: Sequence[str], texts: Sequence[str], minutes: float, seconds: float
 ) -> dict[str, Any]:
     """Start the servers, let them take turns, and report each mode's variants."""
+    ends = time.monotonic() + minutes * 60
     with ExitStack() as stack:
         collector = stack.enter_context(collecting())
         servers: dict[str, Server] = {}
@@ -201,13 +202,15 @@ async def measure(
             for mode in modes:
                 await under_load(servers[name], mode, texts, seconds)
         found = {mode: list[Round]() for mode in modes}
-        for at in range(rounds):
-            order = random.Random(at).sample(list(servers), len(servers))
+        draw = random.Random(0)
+        while time.monotonic() < ends:
+            order = draw.sample(list(servers), len(servers))
             for mode in modes:
                 turns = {n: await under_load(servers[n], mode, texts, seconds) for n in order}
                 found[mode].append(turns)
         exports, spans = len(collector.exports), len(collector.spans)
     return {
+        "rounds": len(found[modes[0]]),
         "otlp_exports_received": exports,
         "otlp_spans_received": spans,
         **{mode: [report(found[mode], name) for name in servers] for mode in modes},
@@ -218,7 +221,7 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description="What telemetry costs at full load.")
     parser.add_argument("kind", choices=["real", "instant"])
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--minutes", type=float, default=7.0)
     parser.add_argument("--seconds", type=float, default=2.0)
     args = parser.parse_args()
     texts = (ROOT / "demo" / "sentences.txt").read_text(encoding="utf-8").splitlines()
@@ -232,8 +235,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
         "torch": torch.__version__,
         "commit": commit.stdout.strip(),
-        "rounds": args.rounds,
-        **uvloop.run(measure(args.kind, modes, texts, args.rounds, args.seconds)),
+        **uvloop.run(measure(args.kind, modes, texts, args.minutes, args.seconds)),
     }
     text = json.dumps(result, indent=1) + "\n"
     Path(__file__).with_name(f"{args.kind}.json").write_text(text, encoding="utf-8")

@@ -27,10 +27,22 @@ def foreign(path: Path) -> None:
     path.write_text(json.dumps({"model_type": "bert"}))
 
 
+def misspelt(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rull": 1}))
+
+
+def misspelt_rule(path: Path) -> None:
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "rule": {**values["rule"], "exponent": []}}))
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "cause"),
     [
         ("config.json", Path.unlink, "missing"),
+        ("config.json", misspelt, "unknown keys \\['rull'\\]; known are"),
+        ("exits.json", misspelt, "unknown keys \\['rull'\\]; known are"),
+        ("exits.json", misspelt_rule, "unknown keys \\['exponent'\\] of the rule"),
         ("config.json", foreign, "not an offramp checkpoint"),
         ("model.safetensors", cut, "safetensors"),
         ("model.safetensors", Path.unlink, "missing"),

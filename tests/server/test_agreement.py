@@ -2,15 +2,20 @@
 
 import logging
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
-from service import ROOT, SHIPPED, WordService, eventually, word_service
+from service import ROOT, SHIPPED, eventually, word_service
+from tiny import tiny_checkpoint
 
 from offramp.client import Answer, AsyncClient
 from offramp.model.calibration import TradeOff
+from offramp.model.checkpoint import load_checkpoint, save_calibration
+from offramp.model.rules import ExitRule, RuleKind
 from offramp.scheduler.request import Reading
 from offramp.server.app import App
 from offramp.server.config import ServerConfig
@@ -31,10 +36,11 @@ def readings(*pairs: tuple[int, float]) -> list[Reading]:
 AGREES = readings((1, 0.9), (1, 0.9), (1, 0.9))
 SURE_AND_WRONG = readings((0, 0.9), (1, 0.95), (1, 0.9))
 POINTS = (
-    TradeOff(0.7, 0.9, 0.02, 0.9, 1.2, 2.5),
-    TradeOff(0.8, 0.9, 0.01, 0.95, 1.5, 2.0),
-    TradeOff(0.92, 0.92, 0.0, 1.0, 2.0, 1.5),
-    TradeOff(1.0, 0.92, 0.0, 1.0, 3.0, 1.0),
+    TradeOff(0.6, 0.8, 0.12, 0.8, 1.0, 3.0),
+    TradeOff(0.7, 0.9, 0.02, 0.95, 1.2, 2.5, disagreement_bound=0.1),
+    TradeOff(0.8, 0.9, 0.01, 0.97, 1.5, 2.0, disagreement_bound=0.05),
+    TradeOff(0.92, 0.92, 0.0, 1.0, 2.0, 1.5, disagreement_bound=0.01),
+    TradeOff(1.0, 0.92, 0.0, 1.0, 3.0, 1.0, disagreement_bound=0.0),
 )
 
 
@@ -48,7 +54,7 @@ def test_the_interval_is_wilsons(successes: int, samples: int, lower: float, upp
 
 
 def test_drift_begins_when_the_interval_is_below_the_promise_and_ends_near_it() -> None:
-    agreement = Agreement(POINTS, window=80, tolerance=0.0)
+    agreement = Agreement(POINTS, window=80)
     for _ in range(80):
         agreement.add(AGREES, 0.8)
     assert not drifts(agreement)
@@ -84,12 +90,13 @@ def test_no_false_alarm_at_the_promised_agreement() -> None:
 
 def test_full_depth_is_not_sampled_and_too_low_thresholds_are_promised_nothing() -> None:
     agreement = Agreement(POINTS)
-    assert [agreement.promises(at) for at in (0.6, 0.7, 0.99, 1.0)] == [False, True, True, False]
+    promised = [agreement.promises(at) for at in (0.5, 0.6, 0.7, 0.99, 1.0)]
+    assert promised == [False, False, True, True, False]
     assert not Agreement(()).promises(0.9)
 
 
-def shadow_of(service: WordService) -> Shadow:
-    watch = service.app.models.get("").watch
+def shadow_of(app: App) -> Shadow:
+    watch = app.models.get("").watch
     assert watch is not None
     assert watch.shadow is not None
     return watch.shadow
@@ -122,7 +129,7 @@ async def test_planted_drift_is_detected_alarmed_backed_off_and_over_again(
         shadow_window=24,
         guard=True,
     ) as service:
-        client, agreement = service.client, shadow_of(service).agreement
+        client, agreement = service.client, shadow_of(service.app).agreement
 
         async def classify(text: str) -> Answer:
             """One request and, after it, its comparison."""
@@ -162,6 +169,15 @@ async def test_planted_drift_is_detected_alarmed_backed_off_and_over_again(
     ]
 
 
+async def test_a_table_that_promises_nothing_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    directory = tiny_checkpoint(tmp_path / "tiny")
+    checkpoint = load_checkpoint(directory)
+    table = [replace(point, disagreement_bound=1.0) for point in checkpoint.calibration.table]
+    save_calibration(replace(checkpoint.calibration, table=tuple(table)), directory)
+    with pytest.raises(ValueError, match="promises nothing: run `offramp calibrate`"):
+        App(ServerConfig("127.0.0.1:0", (directory,), shadow_share=0.1))
+
+
 PRAISE = ("moving", "funny", "brilliant", "charming", "gripping", "clever", "beautiful")
 BLAME = ("dull", "tedious", "boring", "bad", "awful", "clumsy")
 FILMS = (ROOT / "demo" / "sentences.txt").read_text(encoding="utf-8").splitlines()[:60]
@@ -172,16 +188,40 @@ PHONES = [
 """Reviews of another kind of thing, built as film reviews seldom are: the turn comes last."""
 
 
+@pytest.mark.parametrize("kind", list(RuleKind))
+async def test_the_shadow_judges_by_the_checkpoints_own_rule(
+    tmp_path: Path, kind: RuleKind
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "copy")
+    calibration = load_checkpoint(SHIPPED).calibration
+    rule = ExitRule(kind, (1.0,) * len(calibration.temperatures))
+    save_calibration(replace(calibration, rule=rule), tmp_path / "copy")
+    config = ServerConfig("127.0.0.1:0", (tmp_path / "copy",), shadow_share=1.0, drain_grace=5.0)
+    app, texts = App(config), [*FILMS[:4], *PHONES[:20]]
+    threshold = 0.3 if kind is RuleKind.AGREEMENT else 0.66  # it gathers slowly
+    address = await app.start()
+    agreement = shadow_of(app).agreement
+    try:
+        async with AsyncClient(address) as client:
+            early = [a async for a in client.classify_many(texts, threshold=threshold)]
+            await eventually(lambda: agreement.added == len(texts))
+            full = [a async for a in client.classify_many(texts, threshold=1.0)]
+    finally:
+        await app.stop()
+    agreeing = sum(a.label == b.label for a, b in zip(early, full, strict=True))
+    assert 0 < agreeing < len(texts)
+    assert agreement.interval is not None
+    assert agreement.interval.share == pytest.approx(agreeing / len(texts))
+
+
 async def test_texts_of_another_domain_are_detected_by_the_shipped_checkpoint() -> None:
     config = ServerConfig(
         "127.0.0.1:0", (SHIPPED,), shadow_share=1.0, shadow_window=60, guard=True, drain_grace=5.0
     )
     app = App(config)
     address = await app.start()
-    watch = app.models.get("").watch
-    assert watch is not None
-    assert watch.shadow is not None
-    shadow, agreement = watch.shadow, watch.shadow.agreement
+    shadow = shadow_of(app)
+    agreement = shadow.agreement
 
     async def classify(client: AsyncClient, texts: list[str]) -> float:
         """Mean layers of these texts, each compared before the next thirty."""

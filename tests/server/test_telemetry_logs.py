@@ -1,47 +1,29 @@
 """Log lines: one for each event, with the ids of its trace, and no texts unless switched on."""
 
-import io
 import json
 import logging
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from collector import attributes, collecting
 from fakes import request, scheduler
+from loglines import Lines, written
 from service import word_service
 
 from offramp.client import ServerFailedError
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.errors import QueueFullError
-from offramp.server.telemetry.logs import JsonFormatter, LogFormat, TextFormatter, configure_logging
+from offramp.server.telemetry.logs import LogFormat, TextFormatter, configure_logging
 from offramp.server.telemetry.model_log import ModelLog
 from offramp.server.telemetry.setup import Telemetry, configure
-
-
-class Lines(list[dict[str, Any]]):
-    """The lines about events, parsed."""
-
-    def of(self, event: str) -> list[dict[str, Any]]:
-        return [line for line in self if line.get("event") == event]
 
 
 @pytest.fixture
 def lines() -> Generator[Lines]:
     """What is written to standard error as JSON while a test runs."""
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
-    log = logging.getLogger("offramp")
-    log.addHandler(handler)
-    before = log.level
-    log.setLevel(logging.INFO)
-    found = Lines()
-    handler.emit = lambda record: found.append(json.loads(handler.format(record)))  # type: ignore[method-assign]
-    yield found
-    log.removeHandler(handler)
-    log.setLevel(before)
+    with written() as found:
+        yield found
 
 
 async def test_one_line_for_a_load_a_start_a_stop_and_a_failure(

@@ -1,42 +1,16 @@
 """What a server really sends, against the documented table."""
 
-import asyncio
 import re
 from pathlib import Path
 
 import pytest
 from collector import Collector, attributes, collecting, points
-from service import ROOT, WordService, eventually, word_service
+from service import ROOT, send_everything, word_service
 
-from offramp.client import InvalidRequestError, ServerFailedError
-from offramp.scheduler.errors import DeadlineUnreachableError
-from offramp.scheduler.request import Terms
 from offramp.server.telemetry.catalog import SECONDS
 from offramp.server.telemetry.setup import OFF, configure
 
 ROW = re.compile(r"^\| `([^`]+)` \| (\w+) \| `([^`]+)` \| (.*?) \|", re.MULTILINE)
-
-
-async def send_everything(service: WordService) -> None:
-    """Requests that leave in every way there is."""
-    client = service.client
-    await client.classify("easy film")
-    texts = ["fine film"] * 15 + ["easy"] * 5
-    assert len([a async for a in client.classify_many(texts)]) == 20
-    with pytest.raises(InvalidRequestError):
-        await client.classify(" ")
-    with pytest.raises(ServerFailedError):
-        await client.classify("poison")
-    engine = service.app.models.get("").engine
-    with pytest.raises(DeadlineUnreachableError):
-        engine.submit("no tokens", 8, Terms(0.5, 0, 2, deadline=0.0), 0.0)
-    engine.submit("no tokens", 8, Terms(0.5, 0, 2), 0.0).cancel()
-    watch = service.app.models.get("").watch
-    assert watch is not None
-    assert watch.shadow is not None
-    agreement = watch.shadow.agreement
-    await eventually(lambda: agreement.added == 21)
-    await asyncio.sleep(0.15)  # for one look at the event loop
 
 
 def documented() -> dict[str, tuple[str, str, set[str]]]:

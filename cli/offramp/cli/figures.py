@@ -100,6 +100,14 @@ class Figures:
         full = self.rate("offramp.layers.full")
         return 1 - self.rate("offramp.layers.run") / full if full > 0 else nan
 
+    @property
+    def depth(self) -> tuple[float, float]:
+        """Layers run and layers at full depth, of a mean answer; nan without answers."""
+        answers = self.answers
+        if answers <= 0:
+            return nan, nan
+        return self.rate("offramp.layers.run") / answers, self.rate("offramp.layers.full") / answers
+
     def exits(self) -> dict[int, float]:
         """Answers a second by exit."""
         found = self.rates("offramp.exits", "offramp_exit")
@@ -132,6 +140,9 @@ class Figures:
         lag = self.quantile("offramp.event_loop.lag", 0.99)
         if lag > SLOW_LOOP:
             yield f"the event loop is {lag * 1e3:.0f} ms late"
+        swaps = self.rates("offramp.swaps", "offramp_outcome")
+        if swaps.get("failed", 0.0) > 0:
+            yield "a new checkpoint is unusable and the old one is served on; the log says why"
         if self.gauge("offramp.shadow.drift"):
             yield "early answers agree with full depth less often than promised"
 

@@ -22,11 +22,15 @@ def screen(title: str, figures: Figures, rates: Sequence[float], p99s: Sequence[
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(ratio=1)
     grid.add_column(ratio=1)
-    grid.add_row(_framed("where they exit", _exits(figures)), _framed("how full", _load(figures)))
+    run, full = figures.depth
+    depth = "" if isnan(run) else f" · {run:.1f} of {full:.0f} layers"
+    grid.add_row(
+        _framed(f"where they exit{depth}", _exits(figures)), _framed("how full", _load(figures))
+    )
     grid.add_row(
         _framed("where the time goes", _time(figures)), _framed("last minute", _trend(rates, p99s))
     )
-    return Group(Rule(Text(title, "bold"), style="dim"), _headline(figures), grid, _verdict(ills))
+    return Group(Rule(Text(title, "bold"), style="dim"), _headline(figures), _verdict(ills), grid)
 
 
 def seconds(value: float) -> str:
@@ -110,8 +114,14 @@ def _time(figures: Figures) -> Table:
 
 def _trend(rates: Sequence[float], p99s: Sequence[float]) -> Table:
     table = Table.grid(padding=(0, 1))
-    table.add_row(Text("answers", "dim"), Text(sparkline(rates), "green"))
-    table.add_row(Text("p99", "dim"), Text(sparkline(p99s), "magenta"))
+    for name, values, style, shown in (
+        ("answers", rates, "green", lambda rate: f"{rate:.0f}/s"),
+        ("p99", p99s, "magenta", seconds),
+    ):
+        known = [value for value in values if not isnan(value)]
+        ends = f"{shown(min(known))} to {shown(max(known))}" if known else "-"
+        table.add_row(Text(name, "dim"), Text(sparkline(values), style))
+        table.add_row("", Text(ends, "dim"))
     return table
 
 

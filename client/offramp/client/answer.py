@@ -69,7 +69,10 @@ class TradeOff:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that a server serves; `exit_layers` and `temperatures` have one entry an exit."""
+    """A model that a server serves; `exit_layers` and `temperatures` have one entry an exit.
+
+    `digest` identifies the checkpoint's files; it is another one after a swap.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -79,3 +82,4 @@ class ModelInfo:
     token_limit: int
     default_threshold: float
     trade_offs: tuple[TradeOff, ...]
+    digest: str

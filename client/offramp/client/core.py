@@ -104,4 +104,5 @@ def model_info(model: models_pb.Model) -> ModelInfo:
             )
             for point in model.trade_offs
         ),
+        digest=model.digest,
     )

@@ -1,7 +1,7 @@
 """What calibration knows of a checkpoint: temperatures, exit rule, trade-off table, promises."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from offramp.model.rules import PLAIN, ExitRule
@@ -95,6 +95,9 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the JSON form; raises ValueError, KeyError or TypeError where it is not one."""
+        names = {field.name for field in fields(cls)}
+        if unknown := sorted(values.keys() - names):
+            raise ValueError(f"unknown keys {unknown}; known are {sorted(names)}")
         return cls(
             temperatures=tuple(float(value) for value in values["temperatures"]),
             default_threshold=float(values["default_threshold"]),

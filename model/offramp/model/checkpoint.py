@@ -4,6 +4,7 @@
 precision; they are computed with in the type the caller asks for. Nothing is ever unpickled.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,26 +24,44 @@ from offramp.model.tokenizer import TextTokenizer
 
 FORMAT = "offramp.checkpoint"
 VERSION = 1
+HEADER = {"format", "version", "model"}
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "exits.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model ready to run, with all that serving needs to know of it."""
+    """A model ready to run, with all that serving needs to know of it.
+
+    `digest` is that of the files it was loaded from, empty if it is as in none.
+    """
 
     name: str
     config: ModelConfig
     model: MultiExitModel
     tokenizer: TextTokenizer
     calibration: Calibration
+    digest: str = ""
 
     def with_calibration(self, calibration: Calibration) -> "Checkpoint":
         """The same model with other temperatures and table."""
-        return replace(self, calibration=calibration)
+        return replace(self, calibration=calibration, digest="")
 
 
 def is_checkpoint(directory: Path) -> bool:
     """Whether a directory means to be one of ours; loading it may still say what is wrong."""
     return (directory / "exits.json").is_file()
+
+
+def digest_of(directory: Path) -> str:
+    """SHA-256 of the files of a checkpoint, in hex; raises CheckpointError if one is missing."""
+    found = hashlib.sha256()
+    for name in FILES:
+        try:
+            with (directory / name).open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise CheckpointError(directory / name, f"not readable: {error.strerror}") from error
+    return found.hexdigest()
 
 
 def load_checkpoint(
@@ -61,7 +80,8 @@ def load_checkpoint(
         {name: weight.to(device, dtype) for name, weight in weights.items()}, assign=True
     )
     model.eval().requires_grad_(requires_grad=False)
-    return Checkpoint(directory.resolve().name, config, model, tokenizer, calibration)
+    name, digest = directory.resolve().name, digest_of(directory)
+    return Checkpoint(name, config, model, tokenizer, calibration, digest)
 
 
 def save_checkpoint(
@@ -111,6 +131,8 @@ def _read_config(path: Path) -> ModelConfig:
         raise CheckpointError(
             path, f"has version {header.get('version')!r}; this offramp reads version {VERSION}"
         )
+    if unknown := sorted(header.keys() - HEADER):
+        raise CheckpointError(path, f"has unknown keys {unknown}; known are {sorted(HEADER)}")
     try:
         return ModelConfig.from_dict(header["model"])
     except (ValueError, KeyError, TypeError) as error:

@@ -17,7 +17,7 @@ number, and the table and its promises hold for it unchanged.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from math import log
 from typing import Any, Self
@@ -107,6 +107,9 @@ class ExitRule:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the JSON form; raises ValueError, KeyError or TypeError where it is not one."""
+        names = {field.name for field in fields(cls)}
+        if unknown := sorted(values.keys() - names):
+            raise ValueError(f"unknown keys {unknown} of the rule; known are {sorted(names)}")
         return cls(
             RuleKind(values["kind"]),
             tuple(float(value) for value in values["weights"]),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eofframp/v1/model_service.proto\x12\nofframp.v1\"\x13\n\x11ListModelsRequest\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.offramp.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.offramp.v1.Model\"\xb5\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12$\n\x05\x65xits\x18\x03 \x03(\x0b\x32\x15.offramp.v1.ModelExit\x12\x0e\n\x06layers\x18\x04 \x01(\r\x12\x13\n\x0btoken_limit\x18\x05 \x01(\r\x12\x19\n\x11\x64\x65\x66\x61ult_threshold\x18\x06 \x01(\x01\x12(\n\ntrade_offs\x18\x07 \x03(\x0b\x32\x14.offramp.v1.TradeOff\"/\n\tModelExit\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x13\n\x0btemperature\x18\x02 \x01(\x01\"\xbe\x01\n\x08TradeOff\x12\x11\n\tthreshold\x18\x01 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x15\n\raccuracy_drop\x18\x03 \x01(\x01\x12\x11\n\tagreement\x18\x04 \x01(\x01\x12\x13\n\x0bmean_layers\x18\x05 \x01(\x01\x12\x15\n\rlayer_speedup\x18\x06 \x01(\x01\x12\x1b\n\x13\x61\x63\x63uracy_drop_bound\x18\x07 \x01(\x01\x12\x1a\n\x12\x64isagreement_bound\x18\x08 \x01(\x01\x32\xa2\x01\n\x0cModelService\x12K\n\nListModels\x12\x1d.offramp.v1.ListModelsRequest\x1a\x1e.offramp.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.offramp.v1.GetModelRequest\x1a\x1c.offramp.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eofframp/v1/model_service.proto\x12\nofframp.v1\"\x13\n\x11ListModelsRequest\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.offramp.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.offramp.v1.Model\"\xc5\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12$\n\x05\x65xits\x18\x03 \x03(\x0b\x32\x15.offramp.v1.ModelExit\x12\x0e\n\x06layers\x18\x04 \x01(\r\x12\x13\n\x0btoken_limit\x18\x05 \x01(\r\x12\x19\n\x11\x64\x65\x66\x61ult_threshold\x18\x06 \x01(\x01\x12(\n\ntrade_offs\x18\x07 \x03(\x0b\x32\x14.offramp.v1.TradeOff\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\"/\n\tModelExit\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x13\n\x0btemperature\x18\x02 \x01(\x01\"\xbe\x01\n\x08TradeOff\x12\x11\n\tthreshold\x18\x01 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x15\n\raccuracy_drop\x18\x03 \x01(\x01\x12\x11\n\tagreement\x18\x04 \x01(\x01\x12\x13\n\x0bmean_layers\x18\x05 \x01(\x01\x12\x15\n\rlayer_speedup\x18\x06 \x01(\x01\x12\x1b\n\x13\x61\x63\x63uracy_drop_bound\x18\x07 \x01(\x01\x12\x1a\n\x12\x64isagreement_bound\x18\x08 \x01(\x01\x32\xa2\x01\n\x0cModelService\x12K\n\nListModels\x12\x1d.offramp.v1.ListModelsRequest\x1a\x1e.offramp.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.offramp.v1.GetModelRequest\x1a\x1c.offramp.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,11 +40,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=157
   _globals['_GETMODELRESPONSE']._serialized_end=209
   _globals['_MODEL']._serialized_start=212
-  _globals['_MODEL']._serialized_end=393
-  _globals['_MODELEXIT']._serialized_start=395
-  _globals['_MODELEXIT']._serialized_end=442
-  _globals['_TRADEOFF']._serialized_start=445
-  _globals['_TRADEOFF']._serialized_end=635
-  _globals['_MODELSERVICE']._serialized_start=638
-  _globals['_MODELSERVICE']._serialized_end=800
+  _globals['_MODEL']._serialized_end=409
+  _globals['_MODELEXIT']._serialized_start=411
+  _globals['_MODELEXIT']._serialized_end=458
+  _globals['_TRADEOFF']._serialized_start=461
+  _globals['_TRADEOFF']._serialized_end=651
+  _globals['_MODELSERVICE']._serialized_start=654
+  _globals['_MODELSERVICE']._serialized_end=816
 # @@protoc_insertion_point(module_scope)

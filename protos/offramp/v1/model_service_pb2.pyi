@@ -84,6 +84,7 @@ class Model(google.protobuf.message.Message):
     TOKEN_LIMIT_FIELD_NUMBER: builtins.int
     DEFAULT_THRESHOLD_FIELD_NUMBER: builtins.int
     TRADE_OFFS_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     name: builtins.str
     layers: builtins.int
     """Layers that full depth runs."""
@@ -91,6 +92,8 @@ class Model(google.protobuf.message.Message):
     """Longer inputs are truncated to this many tokens, special tokens included."""
     default_threshold: builtins.float
     """The threshold of requests that name none."""
+    digest: builtins.str
+    """SHA-256 of the checkpoint's files, in hex: another one after a swap."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the labels in index order."""
@@ -113,8 +116,9 @@ class Model(google.protobuf.message.Message):
         token_limit: builtins.int = ...,
         default_threshold: builtins.float = ...,
         trade_offs: collections.abc.Iterable[global___TradeOff] | None = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["default_threshold", b"default_threshold", "exits", b"exits", "labels", b"labels", "layers", b"layers", "name", b"name", "token_limit", b"token_limit", "trade_offs", b"trade_offs"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["default_threshold", b"default_threshold", "digest", b"digest", "exits", b"exits", "labels", b"labels", "layers", b"layers", "name", b"name", "token_limit", b"token_limit", "trade_offs", b"trade_offs"]) -> None: ...
 
 global___Model = Model
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from grpc_health.v1 import health, health_pb2
 
 from offramp.server.config import ServerConfig
+from offramp.server.engines import Engines
 from offramp.server.hardware import MakeBackend
 from offramp.server.loader import Loader
 from offramp.server.served import ModelRegistry
 from offramp.server.services import SERVICES, build_server
+from offramp.server.swap import Swap
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.setup import OFF, Telemetry
@@ -41,11 +43,20 @@ class App:
         self._loader = Loader(config, telemetry, make_backend)
         if telemetry.registry is not None:
             watch_memory(telemetry.registry, self._loader.device)
-        self.models = ModelRegistry([self._loader.load(path) for path in config.checkpoints])
+        served = [self._loader.load(path) for path in config.checkpoints]
+        for model in served:
+            model.attach()
+        self.models = ModelRegistry(served)
+        self._directories = dict(
+            zip((model.checkpoint.name for model in served), config.checkpoints, strict=True)
+        )
         self._draining = asyncio.Event()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = build_server(config, telemetry, self.models, self._health, self._draining)
-        self._engines: list[asyncio.Task[None]] = []
+        self._engines = Engines()
+        self._swap = Swap(
+            self._loader, self.models, self._engines, telemetry.registry, config.drain_grace
+        )
 
     async def start(self) -> str:
         """Open the port and serve; returns the address it listens on.
@@ -54,7 +65,8 @@ class App:
         """
         host = self._config.address.rpartition(":")[0]
         port = open_port(self._server, self._config)
-        self._engines = [asyncio.create_task(model.engine.run()) for model in self.models]
+        for model in self.models:
+            self._engines.start(model.engine)
         await self._server.start()
         if self._loop_lag is not None:
             self._loop_lag.start()
@@ -66,7 +78,15 @@ class App:
 
     async def failed(self) -> None:
         """Return only if an engine died, which none should; the server is of no use then."""
-        await asyncio.wait(self._engines, return_when=asyncio.FIRST_COMPLETED)
+        await self._engines.death()
+
+    async def swap(self) -> None:
+        """Read every checkpoint again and serve what is new; returns when what was old is gone.
+
+        One that is unusable is logged, and the old one served on.
+        """
+        for name, directory in self._directories.items():
+            await self._swap.swap(name, directory)
 
     async def stop(self) -> None:
         """Drain: tell the health service, wait for balancers, take nothing new, finish the rest.
@@ -74,32 +94,28 @@ class App:
         Raises whatever killed an engine; there is no waiting then, for nothing would finish.
         """
         config = self._config
-        alive = not any(engine.done() for engine in self._engines)
+        alive = self._engines.alive
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(config.drain_pause if alive else 0)
         self._draining.set()
         await self._server.stop(config.drain_grace if alive else 0)
-        for model in self.models:
-            model.engine.stop()
         if self._loop_lag is not None:
             self._loop_lag.stop()
-        outcomes = await asyncio.gather(*self._engines, return_exceptions=True)
-        self._loader.close()
-        self._log_stop()
-        for error in filter(None, outcomes):
-            raise error
-
-    def _log_stop(self) -> None:
-        for model in self.models:
-            if model.watch is not None:
-                model.watch.close()
-        log_event(Event.STOP, "stopped", seconds=round(time.monotonic() - self._started, 3))
+        try:
+            await self._engines.stop()
+        finally:
+            self._loader.close()
+            for model in self.models:
+                model.close()
+            log_event(Event.STOP, "stopped", seconds=round(time.monotonic() - self._started, 3))
 
 
 async def serve(
     config: ServerConfig, announce: Callable[[str], None], telemetry: Telemetry = OFF
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; `announce` is told the address once it serves.
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps the checkpoints that changed.
+
+    `announce` is told the address once it serves.
 
     Raises ModelError or OSError if it cannot start, and whatever killed an engine.
     """
@@ -107,15 +123,26 @@ async def serve(
     signalled = asyncio.Event()
     for signal_number in SIGNALS:
         loop.add_signal_handler(signal_number, signalled.set)
+    changed = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, changed.set)
     app = App(config, telemetry)
     announce(await app.start())
     # What was imported and loaded stays: a full collection would hold the loop for 0.1 s over it.
     gc.collect()
     gc.freeze()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    for task in ends:
+    swaps = asyncio.create_task(_swap_whenever(changed, app))
+    await asyncio.wait([*ends, swaps], return_when=asyncio.FIRST_COMPLETED)
+    for task in (*ends, swaps):
         task.cancel()
     for signal_number in SIGNALS:
         loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
     await app.stop()
+
+
+async def _swap_whenever(changed: asyncio.Event, app: App) -> None:
+    """Swap once for all the times that were told while the last swap took its time."""
+    while True:
+        await changed.wait()
+        changed.clear()
+        await app.swap()

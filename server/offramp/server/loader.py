@@ -3,6 +3,7 @@
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,11 +51,15 @@ class Loader:
         self._steps = step_threads(self.device, config)
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
 
-    def load(self, directory: Path) -> ServedModel:
-        """Load and warm a model; raises ModelError, OSError or ValueError if it is unusable."""
+    def load(self, directory: Path, name: str = "") -> ServedModel:
+        """Load and warm a model to be served under its directory's name, or another if given.
+
+        Raises ModelError, OSError, ValueError or RuntimeError if it is unusable.
+        """
         started = time.monotonic()
         limits = self._config.limits
         checkpoint = load_checkpoint(directory, self.device)
+        checkpoint = replace(checkpoint, name=name or checkpoint.name)
         shape, calibration = checkpoint.config, checkpoint.calibration
         settings = SchedulerConfig(
             stages=shape.exits,
@@ -69,11 +74,10 @@ class Loader:
         shadow = self._shadow(checkpoint)
         slots = limits.slots + (SHADOW_SLOTS if shadow else 0)
         backend = self._make_backend(checkpoint, slots, self.device)
-        self._steps.submit(warm_up, backend, shape, settings, cost).result()
+        warm_up(backend, self._steps, shape, settings, cost)
         relief = relief_of(calibration, limits.overload_accuracy_drop, limits.overload_delay)
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
-        watch.attach()
         lane, ahead = shadow.lane if shadow else None, limits.steps_in_flight
         engine = Engine(
             scheduler,
@@ -85,7 +89,13 @@ class Loader:
             at_once=limits.at_once if self.device.type == "cpu" else 0.0,
         )
         seconds = round(time.monotonic() - started, 3)
-        log_event(Event.LOAD, "loaded a model", model=checkpoint.name, seconds=seconds)
+        log_event(
+            Event.LOAD,
+            "loaded a model",
+            model=checkpoint.name,
+            digest=checkpoint.digest,
+            seconds=seconds,
+        )
         return ServedModel(checkpoint, engine, self._tokenizers, watch)
 
     def close(self) -> None:
@@ -98,6 +108,12 @@ class Loader:
         if not config.shadow_share:
             return None
         agreement = Agreement(checkpoint.calibration.table, config.shadow_window)
+        if not agreement.promises_any:
+            raise ValueError(
+                f"the shadow compares with what a checkpoint's trade-off table promises, and that"
+                f" of {checkpoint.name} promises nothing: run `offramp calibrate`, or serve without"
+                " --shadow-share"
+            )
         return Shadow(
             checkpoint,
             agreement,

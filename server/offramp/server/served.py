@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from offramp.model.checkpoint import Checkpoint
@@ -30,6 +31,16 @@ class ServedModel:
     tokenizers: Executor
     watch: ModelWatch | None = None
 
+    def attach(self) -> None:
+        """Let telemetry read this model where it read another of its name."""
+        if self.watch is not None:
+            self.watch.attach()
+
+    def close(self) -> None:
+        """Nothing more will happen to it; telemetry tells what it still has to tell."""
+        if self.watch is not None:
+            self.watch.close()
+
     async def tokenize(self, inputs: Sequence[pb.TextInput]) -> list[Tokens]:
         """Tokenize on a thread, but what takes less than the way there and back at once."""
         texts = [(i.text, i.text_pair if i.HasField("text_pair") else None) for i in inputs]
@@ -45,12 +56,46 @@ class ServedModel:
         return tokens
 
 
+class Admissions:
+    """Counts who is between looking a model up and submitting to it; a `with` of these is one."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._closed = asyncio.Event()
+
+    def __enter__(self) -> None:
+        self._open += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._open -= 1
+        if not self._open:
+            self._closed.set()
+
+    async def over(self, seconds: float) -> None:
+        """Return when all are done, or after so many seconds; nobody new may come."""
+        if self._open:
+            self._closed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), seconds)
+
+
 class ModelRegistry:
-    """The served models; the first answers requests that name none."""
+    """The served models; the first answers requests that name none.
+
+    Whoever looks a model up and submits to it does both within `admissions`, so that no model is
+    taken away in between.
+    """
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self._models = {model.checkpoint.name: model for model in models}
-        self._first = models[0]
+        self._first = models[0].checkpoint.name
+        self.admissions = Admissions()
+
+    def put(self, model: ServedModel) -> Admissions:
+        """Serve a model in the place of that of its name; the admissions that knew the old one."""
+        self._models[model.checkpoint.name] = model
+        before, self.admissions = self.admissions, Admissions()
+        return before
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -58,7 +103,7 @@ class ModelRegistry:
     def get(self, name: str) -> ServedModel:
         """The model of this name; raises ModelNotFoundError."""
         if not name:
-            return self._first
+            return self._models[self._first]
         if name not in self._models:
             raise ModelNotFoundError(name, tuple(self._models))
         return self._models[name]

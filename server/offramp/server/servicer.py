@@ -47,8 +47,9 @@ class ClassifierServicer(ClassifierServiceServicer):
                 f"must hold 1 to {self._max_inputs} texts, not {len(request.inputs)}; "
                 "StreamClassifyText takes any number",
             )
-        prepared = await prepare(self._registry, request.inputs, request.options, call)
-        outcomes = await _outcomes(prepared)
+        with self._registry.admissions:
+            prepared = await prepare(self._registry, request.inputs, request.options, call)
+            outcomes = await _outcomes(prepared)
         raise_if_all_failed_alike(outcomes)
         return pb.ClassifyTextResponse(
             results=[

@@ -67,7 +67,8 @@ class StreamSession:
                 raise message
             for start in range(0, len(message.inputs), INPUTS_AT_ONCE):
                 inputs = message.inputs[start : start + INPUTS_AT_ONCE]
-                await self._admit(inputs, message.options)
+                with self._registry.admissions:
+                    await self._admit(inputs, message.options)
 
     async def _admit(
         self,

@@ -1,7 +1,8 @@
 """Steps run before the first request: they warm the device and teach the cost model its prices."""
 
 import time
-from math import inf
+from concurrent.futures import Executor
+from math import inf, isfinite
 from typing import Protocol
 
 from offramp.model.config import ModelConfig
@@ -24,40 +25,55 @@ class WarmBackend(Backend, Protocol):
 
 
 def warm_up(
-    backend: WarmBackend, model: ModelConfig, scheduler: SchedulerConfig, cost: CostModel
+    backend: WarmBackend,
+    steps: Executor,
+    model: ModelConfig,
+    scheduler: SchedulerConfig,
+    cost: CostModel,
 ) -> None:
     """Compile, then run every stage at one row, at half a batch and at a full one.
 
-    The first run of each size pays for caches and teaches nothing.
+    The first run of each size pays for caches and teaches nothing. Every step is a job of its own
+    for `steps`, so that a model that already serves there goes on between them.
     """
-    backend.warm(max(scheduler.max_batch_tokens, model.max_tokens))
+    steps.submit(backend.warm, max(scheduler.max_batch_tokens, model.max_tokens)).result()
     tokens = min(ROW_TOKENS, model.max_tokens)
     most = min(scheduler.max_batch_rows, scheduler.slots, scheduler.max_batch_tokens // tokens)
     for rows in sorted({1, max(1, most // 2), max(1, most)}):
         requests = tuple(_request(slot, tokens) for slot in range(rows))
         for repeat in range(REPEATS):
             for stage in range(model.exits):
-                started = time.monotonic()
-                batch = Batch(stage, requests, started)
-                backend.run(batch)
+                batch = Batch(stage, requests, time.monotonic())
+                seconds = steps.submit(_timed, backend, batch).result()
                 if repeat:
-                    cost.observe(stage, rows, batch.tokens, time.monotonic() - started)
-    _measure_readings(backend, model.exits, tokens, cost)
+                    cost.observe(stage, rows, batch.tokens, seconds)
+    _measure_readings(backend, steps, model.exits, tokens, cost)
 
 
-def _measure_readings(backend: Backend, stages: int, tokens: int, cost: CostModel) -> None:
+def _measure_readings(
+    backend: Backend, steps: Executor, stages: int, tokens: int, cost: CostModel
+) -> None:
     """What reading an exit adds to a step: the least with it, less the least without."""
     requests = (_request(0, tokens),)
     least = {(stage, reads): inf for stage in range(stages) for reads in (True, False)}
     for _ in range(REPEATS):
         for reads in (True, False):
             for stage in range(stages):
-                started = time.monotonic()
-                backend.run(Batch(stage, requests, started, reads=reads))
-                seconds = time.monotonic() - started
+                batch = Batch(stage, requests, time.monotonic(), reads=reads)
+                seconds = steps.submit(_timed, backend, batch).result()
                 least[stage, reads] = min(least[stage, reads], seconds)
     for stage in range(stages):
         cost.observe_reading(stage, least[stage, True] - least[stage, False])
+
+
+def _timed(backend: Backend, batch: Batch) -> float:
+    """Seconds that a step takes; raises ValueError if it reads no probabilities."""
+    started = time.monotonic()
+    readings = backend.run(batch)
+    seconds = time.monotonic() - started
+    if batch.reads and not all(isfinite(sum(reading.probabilities)) for reading in readings):
+        raise ValueError(f"the model gives undefined numbers at exit {batch.stage}")
+    return seconds
 
 
 def _request(slot: int, tokens: int) -> Request:

@@ -59,6 +59,7 @@ def model_message(checkpoint: Checkpoint) -> models_pb.Model:
         layers=config.encoder.layers,
         token_limit=config.max_tokens,
         default_threshold=calibration.default_threshold,
+        digest=checkpoint.digest,
         trade_offs=[
             models_pb.TradeOff(
                 threshold=point.threshold,

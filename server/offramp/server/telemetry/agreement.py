@@ -6,10 +6,10 @@ of the thresholds that were asked for, whatever a guard had in force, and of eve
 
 Agreement is a share of the window; its interval is Wilson's (1927). There is *drift* from when
 the interval lies below the promise until one of a standard error either side reaches it again.
-The promise is the mean of the table's agreement at the thresholds asked for, less a tolerance, as
-the table itself was measured on finitely many texts. The *guard* is a threshold of the table: it
-rises during drift to the next at which the window would have kept the promise, and is 0, so
-without effect, otherwise.
+The promise is the table's, one less its bound of disagreement: what agreement stays above with 95 %
+confidence on texts like those of calibration; of several thresholds asked for, the mean. The
+*guard* is a threshold of the table: it rises during drift to the next at which the window would
+have kept the promise, and is 0, so without effect, otherwise.
 """
 
 from bisect import bisect_right
@@ -22,7 +22,6 @@ from offramp.model.calibration import TradeOff
 from offramp.scheduler.request import Reading
 
 WINDOW = 400
-TOLERANCE = 0.005
 Z = 3.29
 """Of the interval, 99.9 %: it is looked at after every sample, so it must seldom err."""
 Z_RECOVERED = 1.0
@@ -63,11 +62,9 @@ class Agreement:
     Nothing is concluded from less than an eighth of the window. `added` counts all samples.
     """
 
-    def __init__(
-        self, table: Sequence[TradeOff], window: int = WINDOW, tolerance: float = TOLERANCE
-    ) -> None:
+    def __init__(self, table: Sequence[TradeOff], window: int = WINDOW) -> None:
         self._thresholds = tuple(point.threshold for point in table)
-        self._promises = tuple(max(0.0, point.agreement - tolerance) for point in table)
+        self._promises = tuple(1 - point.disagreement_bound for point in table)
         self.window = window
         self._least = max(1, window // 8)
         self._samples: deque[Sample] = deque(maxlen=window)
@@ -77,9 +74,15 @@ class Agreement:
         self.guard = 0.0
         self.added = 0
 
+    @property
+    def promises_any(self) -> bool:
+        """Whether there is a threshold of which the table promises anything."""
+        return any(map(self.promises, self._thresholds))
+
     def promises(self, threshold: float) -> bool:
         """Whether the table promises anything at this threshold that early leaving can break."""
-        return bool(self._thresholds) and self._thresholds[0] <= threshold < 1
+        place = bisect_right(self._thresholds, threshold) - 1
+        return place >= 0 and threshold < 1 and self._promises[place] > 0
 
     def add(self, readings: Sequence[Reading], asked: float) -> None:
         """Add a request that asked for this threshold, by its readings at every exit."""

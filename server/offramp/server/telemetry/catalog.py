@@ -103,6 +103,10 @@ CATALOG: tuple[Metric, ...] = (
         "offramp.cancellations", "{request}", (MODEL, "offramp.cancel.reason", "offramp.state"),
         "Requests given up by the client or at its deadline, by where they were",
     ),
+    _counter(
+        "offramp.swaps", "{swap}", (MODEL, "offramp.outcome"),
+        "Times that a checkpoint was read again: swapped, unchanged or failed",
+    ),
     _gauge("offramp.queue.requests", "{request}", (MODEL,), "Requests waiting for a slot"),
     _gauge("offramp.queue.limit", "{request}", (MODEL,), "Requests that may wait for a slot"),
     _gauge("offramp.queue.tokens", "{token}", (MODEL,), "Tokens waiting for a slot"),

@@ -1,8 +1,8 @@
 """Log lines: an event with its attributes and the ids of the trace it belongs to.
 
 A line goes to standard error, as text or as a JSON object, and to OTLP where logs are exported.
-There is one each for a start, a stop, a model loaded, an episode of overload, a drift,
-and a failure. Texts are in none of them unless that was switched on.
+There is one each for a start, a stop, a model loaded, a swap, an episode of overload, a drift, and
+a failure. Texts are in none of them unless that was switched on.
 """
 
 import json
@@ -35,6 +35,7 @@ class Event(StrEnum):
     START = "offramp.start"
     STOP = "offramp.stop"
     LOAD = "offramp.load"
+    SWAP = "offramp.swap"
     OVERLOAD = "offramp.overload"
     FAILURE = "offramp.failure"
     DRIFT = "offramp.drift"
