@@ -87,7 +87,7 @@ async def test_a_picture_of_a_real_server(
             await service.client.classify("easy")
         assert await done == 0
     shown = capsys.readouterr().out
-    for word in ("answers a second", "p50", "p99", "layers saved", "exit 0", "nothing is wrong"):
+    for word in ("answers/s", "p50", "p99", "layers saved", "exit 0", "nothing is wrong"):
         assert word in shown
 
 

@@ -72,9 +72,9 @@ class Figures:
         count = self.rate(name, series="_count")
         return self.rate(name, series="_sum") / count if count > 0 else nan
 
-    def quantile(self, name: str, share: float) -> float:
+    def quantile(self, name: str, share: float, test: Test = everything) -> float:
         """A quantile of what a histogram took in, linear within its bucket; nan if nothing."""
-        counts = self.rates(name, "le", series="_bucket")
+        counts = self.rates(name, "le", test, "_bucket")
         rows = sorted((float(bound), count) for bound, count in counts.items())
         if not rows or rows[-1][1] <= 0:
             return nan
@@ -107,6 +107,11 @@ class Figures:
         if answers <= 0:
             return nan, nan
         return self.rate("offramp.layers.run") / answers, self.rate("offramp.layers.full") / answers
+
+    def priorities(self) -> list[str]:
+        """Those that were answered, interactive first."""
+        found = self.rates("offramp.requests", "offramp_priority")
+        return sorted((name for name, rate in found.items() if rate > 0), reverse=True)
 
     def exits(self) -> dict[int, float]:
         """Answers a second by exit."""

@@ -1,43 +1,46 @@
 """How `offramp watch` looks: what a person wants first, first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isnan
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.panel import Panel
+from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from offramp.cli.figures import Figures, Labels
+from offramp.cli.figures import Figures, Labels, Test
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-BAR = 28
+TOTAL = "offramp.request.total.duration"
 PARTS = (("tokenizer", "cyan"), ("queue", "yellow"), ("compute", "green"))
 
 
 def screen(title: str, figures: Figures, rates: Sequence[float], p99s: Sequence[float]) -> Group:
     """The whole picture; `rates` and `p99s` are the last minute's, oldest first."""
-    ills = figures.ills()
+    run, full = figures.depth
+    depth = "" if isnan(run) else f" · {run:.1f} of {full:.0f} layers"
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(ratio=1)
     grid.add_column(ratio=1)
-    run, full = figures.depth
-    depth = "" if isnan(run) else f" · {run:.1f} of {full:.0f} layers"
     grid.add_row(
-        _framed(f"where they exit{depth}", _exits(figures)), _framed("how full", _load(figures))
+        *_framed((f"where they exit{depth}", _exits(figures)), ("how full", _load(figures)))
     )
     grid.add_row(
-        _framed("where the time goes", _time(figures)), _framed("last minute", _trend(rates, p99s))
+        *_framed(("where the time goes", _time(figures)), ("last minute", _trend(rates, p99s)))
     )
-    return Group(Rule(Text(title, "bold"), style="dim"), _headline(figures), _verdict(ills), grid)
+    head = Rule(Text(title, "bold"), style="dim")
+    return Group(head, _headline(figures), _verdict(figures.ills()), grid)
 
 
 def seconds(value: float) -> str:
     """A duration for a person."""
     if isnan(value):
         return "-"
-    return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"
+    if value >= 1:
+        return f"{value:.2f} s"
+    return f"{value * 1e3:.0f} ms" if value >= 0.1 else f"{value * 1e3:.1f} ms"
 
 
 def share(value: float | None) -> str:
@@ -45,13 +48,19 @@ def share(value: float | None) -> str:
     return "-" if value is None or isnan(value) else f"{value:.0%}"
 
 
+def of_priority(name: str) -> Test:
+    """The series of this priority."""
+    return lambda labels: labels.get("offramp_priority") == name
+
+
 def _headline(figures: Figures) -> Table:
-    total = "offramp.request.total.duration"
     agreement = figures.gauge("offramp.shadow.agreement", _all_requests)
+    first = next(iter(figures.priorities()), "")
+    p50, p99 = (figures.quantile(TOTAL, at, of_priority(first)) for at in (0.5, 0.99))
     cells = [
-        ("answers a second", f"{figures.answers:.0f}", "bold white"),
-        ("p50", seconds(figures.quantile(total, 0.5)), "bold white"),
-        ("p99", seconds(figures.quantile(total, 0.99)), "bold white"),
+        ("answers/s", f"{figures.answers:.0f}", "bold white"),
+        (f"p50 {first}".strip(), seconds(p50), "bold white"),
+        (f"p99 {first}".strip(), seconds(p99), "bold white"),
         ("layers saved", share(figures.saved), "bold green"),
         ("queue", f"{figures.gauge('offramp.queue.requests') or 0:.0f}", "bold white"),
     ]
@@ -71,18 +80,29 @@ def _all_requests(labels: Labels) -> bool:
     return labels.get("offramp_exit") == "all"
 
 
-def _exits(figures: Figures) -> RenderableType:
+def _bars() -> Table:
+    """A table of names, bars as long as there is room, and numbers."""
+    table = Table.grid(expand=True, padding=(0, 1))
+    table.add_column(style="dim")
+    table.add_column(ratio=1)
+    table.add_column(justify="right")
+    return table
+
+
+def _exits(figures: Figures) -> Table:
     rates = figures.exits()
     whole = sum(rates.values())
-    table = Table.grid(padding=(0, 1))
+    table = _bars()
     for left_at, rate in rates.items():
         part = rate / whole if whole > 0 else 0.0
-        table.add_row(Text(f"exit {left_at}", "dim"), _bar(part, "yellow"), f"{part:>4.0%}")
-    return table if rates else Text("no answers yet", "dim")
+        table.add_row(f"exit {left_at}", _bar(part, "yellow"), share(part))
+    if not rates:
+        table.add_row("no answers yet")
+    return table
 
 
 def _load(figures: Figures) -> Table:
-    table = Table.grid(padding=(0, 1))
+    table = _bars()
     for name, used, limit in (
         ("slots", "offramp.slots.used", "offramp.slots.limit"),
         ("queue", "offramp.queue.requests", "offramp.queue.limit"),
@@ -90,25 +110,26 @@ def _load(figures: Figures) -> Table:
     ):
         part = (figures.gauge(used) or 0.0) / (figures.gauge(limit) or 1.0)
         style = "red" if part > 0.8 and name != "slots" else "cyan"
-        table.add_row(Text(name, "dim"), _bar(part, style), f"{part:>4.0%}")
+        table.add_row(name, _bar(part, style), share(part))
     fill = figures.mean("offramp.step.fill.rows")
-    table.add_row(
-        Text("batch", "dim"), _bar(0 if isnan(fill) else fill, "cyan"), share(fill).rjust(4)
-    )
+    table.add_row("batch", _bar(0 if isnan(fill) else fill, "cyan"), share(fill))
     drain = figures.gauge("offramp.queue.drain.predicted") or 0.0
-    table.add_row(Text("drains in", "dim"), seconds(drain), "")
+    table.add_row("drains", Text(f"in {seconds(drain)}"), "")
     return table
 
 
 def _time(figures: Figures) -> Table:
     means = [figures.mean(f"offramp.request.{part}.duration") for part, _ in PARTS]
     most = max((mean for mean in means if not isnan(mean)), default=0.0)
-    table = Table.grid(padding=(0, 1))
+    table = _bars()
     for (part, style), mean in zip(PARTS, means, strict=True):
         length = mean / most if most and not isnan(mean) else 0.0
-        table.add_row(Text(part, "dim"), _bar(length, style), seconds(mean))
+        table.add_row(part, _bar(length, style), seconds(mean))
+    for name in figures.priorities():
+        p50, p99 = (figures.quantile(TOTAL, at, of_priority(name)) for at in (0.5, 0.99))
+        table.add_row(name, Text(f"p50 {seconds(p50)}"), f"p99 {seconds(p99)}")
     steps = figures.rate("offramp.step.duration", series="_count")
-    table.add_row(Text("steps", "dim"), f"{steps:.0f} a second", "")
+    table.add_row("steps", Text(f"{steps:.0f} a second"), "")
     return table
 
 
@@ -120,7 +141,7 @@ def _trend(rates: Sequence[float], p99s: Sequence[float]) -> Table:
     ):
         known = [value for value in values if not isnan(value)]
         ends = f"{shown(min(known))} to {shown(max(known))}" if known else "-"
-        table.add_row(Text(name, "dim"), Text(sparkline(values), style))
+        table.add_row(Text(name, "dim"), Text(sparkline(values), style, no_wrap=True))
         table.add_row("", Text(ends, "dim"))
     return table
 
@@ -140,10 +161,20 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(" " if isnan(v) else BLOCKS[round(max(v, 0) / largest * top)] for v in values)
 
 
-def _bar(part: float, style: str) -> Text:
-    full = round(min(max(part, 0.0), 1.0) * BAR)
-    return Text("━" * full, style).append("─" * (BAR - full), "dim")
+def _bar(part: float, style: str) -> ProgressBar:
+    full = min(max(part, 0.0), 1.0)
+    return ProgressBar(1.0, full, style="grey23", complete_style=style, finished_style=style)
 
 
-def _framed(title: str, content: RenderableType) -> Panel:
-    return Panel(content, title=title, title_align="left", border_style="dim", padding=(0, 1))
+def _framed(*panels: tuple[str, Table]) -> Iterator[Panel]:
+    """Panels of a row, all of the same height."""
+    rows = max(content.row_count for _, content in panels)
+    for title, content in panels:
+        yield Panel(
+            content,
+            title=title,
+            title_align="left",
+            border_style="dim",
+            padding=(0, 1),
+            height=rows + 2,
+        )
