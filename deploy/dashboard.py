@@ -161,6 +161,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Event loop lag", (
             (f"histogram_quantile(0.99, sum by (le) (rate({{offramp.event_loop.lag}}_bucket"
              f"[{RATE}])))", "p99"),), "s", steps=(0.05, 0.25)),
+        Panel("Checkpoints read again",
+              (("sum by (offramp_outcome) ({offramp.swaps}{" + MODEL + "})",
+                "{{offramp_outcome}}"),), about="Since the start; SIGHUP asks for it."),
         Panel("Device memory", (("{offramp.device.memory.used}", "{{offramp_device}} used"),
                                 ("{offramp.device.memory.limit}", "{{offramp_device}} limit")),
               "bytes"),
