@@ -115,9 +115,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps the checkpoints that changed.
 
-    `announce` is told the address once it serves.
-
-    Raises ModelError or OSError if it cannot start, and whatever killed an engine.
+    `announce` is told the address once it serves. Raises ModelError or OSError if it cannot start, and whatever killed an engine.
     """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
@@ -132,7 +130,7 @@ async def serve(
     gc.freeze()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
     swaps = asyncio.create_task(_swap_whenever(changed, app))
-    await asyncio.wait([*ends, swaps], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for task in (*ends, swaps):
         task.cancel()
     for signal_number in SIGNALS:
