@@ -80,13 +80,13 @@ class App:
         """Return only if an engine died, which none should; the server is of no use then."""
         await self._engines.death()
 
-    async def swap(self) -> None:
+    async def swap(self) -> bool:
         """Read every checkpoint again and serve what is new; returns when what was old is gone.
 
-        One that is unusable is logged, and the old one served on.
+        One that is unusable is logged, and the old one served on. True if any was swapped.
         """
-        for name, directory in self._directories.items():
-            await self._swap.swap(name, directory)
+        swapped = [await self._swap.swap(*item) for item in self._directories.items()]
+        return any(swapped)
 
     async def stop(self) -> None:
         """Drain: tell the health service, wait for balancers, take nothing new, finish the rest.
@@ -115,7 +115,8 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps the checkpoints that changed.
 
-    `announce` is told the address once it serves. Raises ModelError or OSError if it cannot start, and whatever killed an engine.
+    `announce` is told the address once it serves. Raises ModelError or OSError if it cannot start,
+    and whatever killed an engine.
     """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
@@ -125,9 +126,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     app = App(config, telemetry)
     announce(await app.start())
-    # What was imported and loaded stays: a full collection would hold the loop for 0.1 s over it.
-    gc.collect()
-    gc.freeze()
+    _settle()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
     swaps = asyncio.create_task(_swap_whenever(changed, app))
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -143,4 +142,12 @@ async def _swap_whenever(changed: asyncio.Event, app: App) -> None:
     while True:
         await changed.wait()
         changed.clear()
-        await app.swap()
+        if await app.swap():
+            gc.unfreeze()
+            _settle()
+
+
+def _settle() -> None:
+    """What was imported and loaded stays: a full collection would hold the loop 0.1 s over it."""
+    gc.collect()
+    gc.freeze()

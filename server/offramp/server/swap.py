@@ -49,24 +49,28 @@ class Swap:
             for outcome in ("swapped", "unchanged", "failed")
         }
 
-    async def swap(self, name: str, directory: Path) -> None:
-        """Serve what is in this directory now under this name; returns when the old one is gone."""
+    async def swap(self, name: str, directory: Path) -> bool:
+        """Serve what is in this directory now under this name; False if the old one is served on.
+
+        Returns when the old one is gone.
+        """
         old, started = self._models.get(name), time.monotonic()
         try:
             if await asyncio.to_thread(digest_of, directory) == old.checkpoint.digest:
                 self._tell(name, "unchanged", "the checkpoint is the one that is served", old, old)
-                return
+                return False
             new = await asyncio.to_thread(self._loader.load, directory, name)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the old one serves
             reason = str(error) if isinstance(error, ModelError) else repr(error)
             self._tell(name, "failed", FAILED, old, reason=reason)
-            return
+            return False
         self._engines.start(new.engine)
         admissions = self._models.put(new)
         new.attach()
         seconds = round(time.monotonic() - started, 3)
         self._tell(name, "swapped", "new requests go to the new checkpoint", old, new, seconds)
         await self._release(old, admissions)
+        return True
 
     async def _release(self, old: ServedModel, admissions: Admissions) -> None:
         await admissions.over(self._grace)
