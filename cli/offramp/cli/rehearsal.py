@@ -70,9 +70,7 @@ class Rehearsal:
         self.workers = workers_of(cpu, server)
         self.device = step_threads(cpu, server)
         self._cost = CostModel(self.stages)
-        self.device.submit(
-            warm_up, self.backend, checkpoint.config, self.config(), self._cost
-        ).result()
+        warm_up(self.backend, self.device, checkpoint.config, self.config(), self._cost)
 
     def __enter__(self) -> Self:
         return self
