@@ -100,12 +100,20 @@ class Engine:
         while True:
             while self._back:
                 self._absorb(*self._back.popleft())
-            while self._flying < self._steps_in_flight and self._fly(*self._next()):
-                pass
+            while self._flying < self._steps_in_flight:
+                lane, batch = self._next()
+                if batch is None:
+                    break
+                if 0 < batch.predicted < self._at_once:
+                    self._run_here(lane, batch)
+                    await asyncio.sleep(0)
+                else:
+                    self._fly(lane, batch)
             if self._stopping and not self._flying and self.scheduler.idle:
                 return
-            self._work.clear()
-            await self._work.wait()
+            if not self._back:
+                self._work.clear()
+                await self._work.wait()
 
     def stop(self) -> None:
         """Refuse new requests; `run` returns when those held have left."""
@@ -113,31 +121,26 @@ class Engine:
         self.scheduler.drain()
         self._work.set()
 
-    def _fly(self, lane: Lane, batch: Batch | None) -> bool:
-        """Send a batch to the backend; False if there is none."""
-        if batch is None:
-            return False
+    def _fly(self, lane: Lane, batch: Batch) -> None:
+        """Send a batch to the executor; it will be absorbed when it is back."""
         loop = asyncio.get_running_loop()
 
         def back(step: StepFuture) -> None:
             self._back.append((lane, batch, step))
             self._work.set()
 
-        if 0 < batch.predicted < self._at_once:
-            step = self._run_here(batch)
-        else:
-            step = loop.run_in_executor(self._executor, self._backend.run, batch)
-        step.add_done_callback(back)
+        loop.run_in_executor(self._executor, self._backend.run, batch).add_done_callback(back)
         self._flying += 1
-        return True
 
-    def _run_here(self, batch: Batch) -> StepFuture:
+    def _run_here(self, lane: Lane, batch: Batch) -> None:
+        """Run a batch on this loop and absorb it, so that its time is its own."""
         step: StepFuture = asyncio.get_running_loop().create_future()
         try:
             step.set_result(self._backend.run(batch))
         except Exception as error:  # noqa: BLE001 - whatever a model raises
             step.set_exception(error)
-        return step
+        self._flying += 1
+        self._absorb(lane, batch, step)
 
     def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
