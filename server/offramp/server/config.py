@@ -28,7 +28,7 @@ class Limits:
     overload_delay: float = 0.5
     steps_in_flight: int = 1
     skip_costly_exits: bool = False
-    at_once: float = 2e-4
+    at_once: float = 5e-4
 
     def __post_init__(self) -> None:
         if not 0 <= self.overload_accuracy_drop <= 1:
