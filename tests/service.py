@@ -137,6 +137,7 @@ async def word_service(
         "127.0.0.1:0",
         (checkpoint,),
         workers=1,
+        threads=1,
         limits=replace(limits or Limits(), at_once=0.0),  # a plugged step must not stop the loop
         drain_grace=5.0,
         **settings,
