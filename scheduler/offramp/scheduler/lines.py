@@ -70,10 +70,11 @@ class Lines:
         """What could run now, in order of stages."""
         ready: list[Ready] = []
         for stage, line in enumerate(self.of):
-            waiting = line.waiting
-            first = line.first
+            first, waiting = line.first, line.waiting
+            if first is None:
+                continue
             rows = self._rows(stage, waiting, free_slots)
-            if first is None or rows < 1:
+            if rows < 1:
                 continue
             # Before anything was learned all steps are alike.
             seconds = self._cost.predict(stage, rows, rows * line.tokens / waiting) or 1.0
