@@ -42,26 +42,38 @@ class Server:
 
 
 @contextmanager
-def running(kind: str, environment: Mapping[str, str]) -> Generator[Server]:
-    """A server of this kind with these variables."""
-    process = subprocess.Popen(
-        [sys.executable, __file__, kind],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+def running(
+    kind: str, environments: Mapping[str, Mapping[str, str]]
+) -> Generator[Mapping[str, Server]]:
+    """Servers of this kind, one for each set of variables, started at once; by name."""
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, __file__, kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        for name, environment in environments.items()
+    }
     try:
-        address = process.stdout.readline().strip()
-        if not address:
-            raise RuntimeError(f"the {kind} server did not start")
-        yield Server(address, process.pid)
+        yield {name: Server(_address(process), process.pid) for name, process in processes.items()}
     finally:
-        process.stdin.close()
-        process.wait()
+        for process in processes.values():
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in processes.values():
+            process.wait()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Where a server listens, once it does."""
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    if not address:
+        raise RuntimeError("a server did not start")
+    return address
 
 
 async def _serve(kind: str) -> None:
