@@ -3,13 +3,15 @@
     python bench/engine/foreseen.py --checkpoint checkpoints/sst2-minilm \
         --data sst2/dev.jsonl.gz --output bench/engine/foreseen.json
 
-What `offramp simulate --checkpoint` records, and runs to foresee, take turns; a run is foreseen
-from the recordings just before and after it, which had other arrivals, with its own arrivals,
-exits and lengths. The load is a share of the throughput at saturation in the recording before.
-A ratio is foreseen over actual, its median and quartiles are over the rounds.
+A round is a run at each load, as a share of the throughput at saturation that was recorded just
+before, and each run is foreseen from the recordings before and after its round, which had other
+arrivals, with its own arrivals, exits and lengths. `offramp simulate --checkpoint` records and
+foresees the same way. The figures are those of the requests of all rounds together, foreseen over
+actual, with a 95 % interval bootstrapped over the rounds: a percentile of some seconds is at the
+mercy of one slow spell of the machine, and an operator's is of hours.
 """
 
-import statistics
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,91 +20,103 @@ from subject import measure
 
 from offramp.cli.measured import measured, poisson, record
 from offramp.cli.rehearsal import Rehearsal, Run
-from offramp.scheduler.experiment import Figures, Machine, run
+from offramp.scheduler.experiment import Machine, run_requests
 from offramp.scheduler.policy import Adaptive
-from offramp.scheduler.request import Request, Terms
+from offramp.scheduler.request import Answer, Request, Terms
 from offramp.scheduler.rules import Rule
-from offramp.scheduler.workload import THRESHOLD, Workload
+from offramp.scheduler.workload import THRESHOLD
 
 LOADS = (0.5, 0.8, None)
 RECORDED = 600
 SECONDS = 5.0
 AT_ONCE = 1600
-DRAWS = 5
-FIGURES = ("p50", "p99", "throughput")
+DRAWS = 3
+RESAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A run, when its requests came, and the recordings before and after it."""
+class Served:
+    """Latencies of requests, in seconds, and the seconds in which all were answered."""
 
-    load: float | None
-    times: Sequence[float]
-    run: Run
-    recorded: Sequence[Run]
+    totals: Sequence[float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What was foreseen, once for each draw of the steps, and what came."""
+
+    foreseen: Sequence[Served]
+    actual: Served
 
 
 def foreseen(rehearsal: Rehearsal, threshold: float, rounds: int) -> dict[str, Any]:
-    """Run everything, then foresee each run."""
-    samples: list[Sample] = []
+    """Run everything, foreseeing each round when the recordings on both its sides are there."""
+    pairs: dict[float | None, list[Pair]] = {load: [] for load in LOADS}
     before = record(rehearsal, threshold, RECORDED, seed=0)
-    for at in range(rounds * len(LOADS)):
-        load = LOADS[at % len(LOADS)]
-        rate = (load or 0.0) * RECORDED / before[1].seconds
-        seed = 1000 + at
-        times = poisson(rate, int(rate * SECONDS), seed) if load else [0.0] * AT_ONCE
-        actual = rehearsal.serve(times, threshold)
+    for at in range(rounds):
+        runs: list[tuple[float | None, Sequence[float], Run]] = []
+        for number, load in enumerate(LOADS):
+            rate = (load or 0.0) * RECORDED / before[1].seconds
+            seed = 1000 + at * len(LOADS) + number
+            times = poisson(rate, int(rate * SECONDS), seed) if load else [0.0] * AT_ONCE
+            runs.append((load, times, rehearsal.serve(times, threshold)))
         after = record(rehearsal, threshold, RECORDED, seed=at + 1)
-        samples.append(Sample(load, times, actual, [*before, *after]))
+        machine = measured(rehearsal, [*before, *after]).machine
+        for load, came, run in runs:
+            actual = Served([answer.total for answer in run.answers], run.seconds)
+            draws = [simulated(rehearsal, machine, came, run, seed) for seed in range(DRAWS)]
+            pairs[load].append(Pair(draws, actual))
         before = after
-    loads: dict[str, Any] = {}
-    for load in LOADS:
-        rows = [ratios(rehearsal, sample) for sample in samples if sample.load == load]
-        loads[f"load {load}" if load else "saturation"] = {
-            "requests": sum(len(sample.times) for sample in samples if sample.load == load),
-            **{key: summary([row[key] for row in rows]) for key in FIGURES},
-        }
-    return {"foreseen_over_actual": loads}
+    loads = {f"load {load}" if load else "saturation": pairs[load] for load in LOADS}
+    return {"foreseen_over_actual": {name: report(found) for name, found in loads.items()}}
 
 
-def ratios(rehearsal: Rehearsal, sample: Sample) -> dict[str, tuple[float, float]]:
-    """Foreseen and actual of each figure."""
-    machine = measured(rehearsal, sample.recorded).machine
-    runs = [simulated(rehearsal, machine, sample, seed) for seed in range(DRAWS)]
-    totals = sorted(answer.total for answer in sample.run.answers)
-    actual = {
-        "p50": totals[len(totals) // 2],
-        "p99": totals[int(len(totals) * 0.99)],
-        "throughput": len(totals) / sample.run.seconds,
-    }
-    return {
-        key: (statistics.median(getattr(one, key) for one in runs), value)
-        for key, value in actual.items()
-    }
-
-
-def simulated(rehearsal: Rehearsal, machine: Machine, sample: Sample, seed: int) -> Figures:
-    """The figures of the sample's requests in the simulator, for one draw of the steps."""
+def simulated(
+    rehearsal: Rehearsal, machine: Machine, times: Sequence[float], actual: Run, seed: int
+) -> Served:
+    """The run's own requests in the simulator, for one draw of the steps."""
     terms = Terms(THRESHOLD, 0, rehearsal.stages - 1)
     texts = rehearsal.texts
     requests = [
         Request(answer.exit, len(texts[at % len(texts)]), terms, due, lambda _: None)
-        for at, (due, answer) in enumerate(zip(sample.times, sample.run.answers, strict=True))
+        for at, (due, answer) in enumerate(zip(times, actual.answers, strict=True))
     ]
-    workload = Workload(1.0, (1.0,), len(requests), seed)
-    return run(Rule(Adaptive()), machine, workload, requests)
+    trace = run_requests(Rule(Adaptive()), machine, requests, seed)
+    totals = [d.outcome.total for d in trace.departures if isinstance(d.outcome, Answer)]
+    return Served(totals, trace.finished)
 
 
-def summary(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """Medians of what was foreseen, of what came, and of the first over the second."""
-    ratios = [foreseen / actual for foreseen, actual in pairs]
-    quarter = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+def report(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Each figure, foreseen, actual and one over the other, with the interval of the last."""
+    draw = random.Random(0)
+    resampled = [figures(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES)]
+    found: dict[str, Any] = {"requests": sum(len(pair.actual.totals) for pair in pairs)}
+    for key, (promised, came) in figures(pairs).items():
+        ratios = sorted(one[key][0] / one[key][1] for one in resampled)
+        found[key] = {
+            "foreseen": round(promised, 4),
+            "actual": round(came, 4),
+            "ratio": round(promised / came, 3),
+            "interval": [round(ratios[int(RESAMPLES * q)], 3) for q in (0.025, 0.975)],
+        }
+    return found
+
+
+def figures(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
+    """Foreseen and actual of the requests of all runs together."""
+    foreseen = together([served for pair in pairs for served in pair.foreseen])
+    actual = together([pair.actual for pair in pairs])
+    return {key: (foreseen[key], actual[key]) for key in actual}
+
+
+def together(served: Sequence[Served]) -> dict[str, float]:
+    """The figures of several runs."""
+    totals = sorted(total for one in served for total in one.totals)
     return {
-        "foreseen": round(statistics.median(foreseen for foreseen, _ in pairs), 4),
-        "actual": round(statistics.median(actual for _, actual in pairs), 4),
-        "ratio": round(statistics.median(ratios), 3),
-        "lower_quartile": round(quarter[0], 3),
-        "upper_quartile": round(quarter[2], 3),
+        "p50": totals[len(totals) // 2],
+        "p99": totals[int(len(totals) * 0.99)],
+        "throughput": len(totals) / sum(one.seconds for one in served),
     }
 
 

@@ -79,12 +79,15 @@ def line_cost(fixed_cost: float, row_cost: float) -> Cost:
     return lambda _stage, rows, _tokens: fixed_cost + row_cost * rows
 
 
-def run(
-    rule: Rule, machine: Machine, workload: Workload, requests: Sequence[Request] | None = None
-) -> Figures:
-    """Simulate a workload on a machine under a rule; or these very requests of it."""
-    requests = workload.generate() if requests is None else requests
-    rows = 1 if rule.one_row else machine.max_rows
+def run(rule: Rule, machine: Machine, workload: Workload) -> Figures:
+    """Simulate a workload on a machine under a rule."""
+    trace = run_requests(rule, machine, workload.generate(), workload.seed)
+    return figures(trace, _rows(rule, machine))
+
+
+def run_requests(rule: Rule, machine: Machine, requests: Sequence[Request], seed: int) -> Trace:
+    """Simulate these very requests; `seed` draws what recorded steps take."""
+    rows = _rows(rule, machine)
     slots = rule.batches_held * rows or machine.slots or len(requests)
     config = SchedulerConfig(
         stages=machine.stages,
@@ -106,8 +109,11 @@ def run(
     def seconds(batch: Batch) -> float:
         return machine.cost(batch.stage, len(batch.requests), batch.tokens)
 
-    cost_of = machine.draw(workload.seed) if machine.draw else seconds
-    return figures(simulate(scheduler, requests, read, cost_of), rows)
+    return simulate(scheduler, requests, read, machine.draw(seed) if machine.draw else seconds)
+
+
+def _rows(rule: Rule, machine: Machine) -> int:
+    return 1 if rule.one_row else machine.max_rows
 
 
 def figures(trace: Trace, max_rows: int) -> Figures:
