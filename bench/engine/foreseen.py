@@ -6,12 +6,11 @@
 A round is a run at each load, as a share of the throughput at saturation that was recorded just
 before, and each run is foreseen from the recordings before and after its round, which had other
 arrivals, with its own arrivals, exits and lengths. `offramp simulate --checkpoint` records and
-foresees the same way. The figures are those of the requests of all rounds together, foreseen over
-actual, with a 95 % interval bootstrapped over the rounds: a percentile of some seconds is at the
-mercy of one slow spell of the machine, and an operator's is of hours.
+foresees the same way. A ratio is foreseen over actual; its median and quartiles are over the
+rounds.
 """
 
-import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +27,9 @@ from offramp.scheduler.workload import THRESHOLD
 
 LOADS = (0.5, 0.8, None)
 RECORDED = 600
-SECONDS = 5.0
+SECONDS = 8.0
 AT_ONCE = 1600
 DRAWS = 3
-RESAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +86,32 @@ def simulated(
 
 
 def report(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Each figure, foreseen, actual and one over the other, with the interval of the last."""
-    draw = random.Random(0)
-    resampled = [figures(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES)]
+    """Medians of each figure, foreseen, actual and one over the other."""
+    actual = [figures(pair.actual) for pair in pairs]
+    draws = [[figures(served) for served in pair.foreseen] for pair in pairs]
     found: dict[str, Any] = {"requests": sum(len(pair.actual.totals) for pair in pairs)}
-    for key, (promised, came) in figures(pairs).items():
-        ratios = sorted(one[key][0] / one[key][1] for one in resampled)
+    for key in actual[0]:
+        promised = [statistics.median(one[key] for one in drawn) for drawn in draws]
+        came = [one[key] for one in actual]
+        ratios = [one / other for one, other in zip(promised, came, strict=True)]
+        quarter = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         found[key] = {
-            "foreseen": round(promised, 4),
-            "actual": round(came, 4),
-            "ratio": round(promised / came, 3),
-            "interval": [round(ratios[int(RESAMPLES * q)], 3) for q in (0.025, 0.975)],
+            "foreseen": round(statistics.median(promised), 4),
+            "actual": round(statistics.median(came), 4),
+            "ratio": round(statistics.median(ratios), 3),
+            "lower_quartile": round(quarter[0], 3),
+            "upper_quartile": round(quarter[2], 3),
         }
     return found
 
 
-def figures(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
-    """Foreseen and actual of the requests of all runs together."""
-    foreseen = together([served for pair in pairs for served in pair.foreseen])
-    actual = together([pair.actual for pair in pairs])
-    return {key: (foreseen[key], actual[key]) for key in actual}
-
-
-def together(served: Sequence[Served]) -> dict[str, float]:
-    """The figures of several runs."""
-    totals = sorted(total for one in served for total in one.totals)
+def figures(served: Served) -> dict[str, float]:
+    """Seconds, and requests a second."""
+    totals = sorted(served.totals)
     return {
         "p50": totals[len(totals) // 2],
         "p99": totals[int(len(totals) * 0.99)],
-        "throughput": len(totals) / sum(one.seconds for one in served),
+        "throughput": len(totals) / served.seconds,
     }
 
 

@@ -49,7 +49,7 @@ def analyse(
     ]
     for cut in cuts:
         for name, found in exits.items():
-            cut[name] = _at_cost(found["curve"], cut["layers"])
+            cut[name] = _at_cost(found, cut["layers"])
     plain, small = logits.get("plain"), logits.get("cut2")
     large = plain or {part: at[-1:] for part, at in logits[best].items()}
     first_confidence = score_exits(PLAIN, logits[best]["test"][:1], (1.0,)).confidences[0]
@@ -158,9 +158,10 @@ def _cascade(
     return {"small_layers": small_layers, "curve": curve, "chosen": chosen}
 
 
-def _at_cost(curve: Sequence[dict[str, Any]], layers: int) -> float:
-    """The best accuracy of a curve at no more than these mean layers."""
-    best: float = max(point["accuracy"] for point in curve if point["mean_layers"] <= layers)
+def _at_cost(exits: dict[str, Any], layers: int) -> float:
+    """The best accuracy at no more than these mean layers; at threshold 0 all leave at once."""
+    points = (p["accuracy"] for p in exits["curve"] if p["mean_layers"] <= layers)
+    best: float = max((exits["accuracies"][0], *points))
     return best
 
 

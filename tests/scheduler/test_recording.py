@@ -2,7 +2,7 @@
 
 import random
 from itertools import pairwise
-from statistics import mean, median, pstdev
+from statistics import median
 
 import fakes
 import pytest
@@ -33,7 +33,7 @@ def batch(tokens: int, at: float = 0.0, stage: int = 1) -> Batch:
 
 
 def test_the_mean_is_that_of_steps_of_the_size() -> None:
-    recording = Recording([run([1.0] * 10, noise=0.3)], STAGES)
+    recording = Recording([run([1.0] * 30, noise=0.3)], STAGES)
     for tokens in (8, 24, 60, 150):
         assert recording.mean(0, tokens // 8, tokens) == pytest.approx(steady(tokens), rel=0.06)
 
@@ -51,22 +51,28 @@ def test_slow_spells_come_back_as_long_as_they_were() -> None:
     assert turns == 12
 
 
-def test_steps_of_a_size_differ_as_they_did() -> None:
-    recording = Recording([run([1.0] * 60, noise=0.4)], STAGES)
+def test_no_time_is_lost_or_won() -> None:
+    steps = run([1.0] * 30, noise=0.4)
+    recording = Recording([steps], STAGES)
     draw = recording.draw(seed=3)
-    drawn = [draw(batch(60, 0.01 * at)) for at in range(600)]
-    assert mean(drawn) == pytest.approx(steady(60), rel=0.1)
-    assert pstdev(drawn) == pytest.approx(0.4 / 3**0.5 * steady(60), rel=0.2)
+    batches = [Batch(s.stage, (fakes.request(tokens=s.tokens),), s.at) for s in steps]
+    assert sum(map(draw, batches)) == pytest.approx(sum(s.seconds for s in steps), rel=0.03)
 
 
-def test_a_stall_is_seconds_and_not_a_share() -> None:
+def test_a_stall_slows_its_spell_and_no_other() -> None:
     steps = run([1.0] * 20)
-    stalled = [
-        step._replace(seconds=step.seconds + 0.05) if at % 25 == 0 and step.tokens == 8 else step
-        for at, step in enumerate(steps)
-    ]
-    draw = Recording([stalled], STAGES).draw(seed=1)
-    assert max(draw(batch(150, 0.01 * at)) for at in range(300)) < steady(150) + 0.06
+    stalled = next(at for at, step in enumerate(steps) if step.at > 5.2 * SPELL)
+    steps[stalled] = steps[stalled]._replace(seconds=steps[stalled].seconds + 0.5 * SPELL)
+    draw = Recording([steps], STAGES).draw(seed=1)
+    drawn = [draw(batch(60, (at + 0.5) * SPELL)) for at in range(20)]
+    assert sum(one > 1.3 * steady(60) for one in drawn) == 1
+
+
+def test_what_is_left_of_a_run_belongs_to_its_last_spell() -> None:
+    steps = run([1.0] * 4)
+    short = Step(4.01 * SPELL, 0, 1, 8, 20 * steady(8))
+    draw = Recording([[*steps, short]], STAGES).draw(seed=1)
+    assert max(draw(batch(60, at * SPELL)) for at in range(4)) < 1.3 * steady(60)
 
 
 def test_the_same_seed_draws_the_same() -> None:
