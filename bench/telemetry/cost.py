@@ -1,17 +1,16 @@
 """What telemetry costs at full load: the same server with it off and on, CPU time and throughput.
 
-    python bench/telemetry/cost.py real      the shipped checkpoint, one saturated stream
+    python bench/telemetry/cost.py real      the shipped checkpoint, saturated
     python bench/telemetry/cost.py instant   a model that costs nothing: microseconds of a request;
                                              and, as no operator should, every trace of every call
 
-Each round starts the servers afresh, since two processes of one program differ by some per cent for
-reasons of their own (where their memory lies), and gives them short turns under load, each time in
-another order. A round's ratio is to the round's own server with telemetry off; a second server with
-telemetry off shows what the method itself sees where there is nothing to see. The CPU seconds of
-the server's process per answer are the sharp figure; throughput depends on where the load
-generator, which shares the machine, happens to run. Medians over the rounds, with bootstrapped
-intervals of 95 %. What a scrape or an export costs, which comes by the clock and not by the
-request, is read from servers that have nothing else to do. Writes a JSON file beside itself.
+All servers share one process and its model (variants.py) and take short turns under load, each
+round in another order. A round's ratio is to its own turn with telemetry off; a second server with
+telemetry off shows what the method sees where there is nothing to see. The CPU seconds of the
+process per answer are the sharp figure; throughput depends on where the load generator, which
+shares the machine, happens to run. Medians over the rounds, with bootstrapped intervals of 95 %.
+What a scrape or an export costs, which comes by the clock and not by the request, is read from
+servers that have nothing else to do. Writes a JSON file beside itself.
 """
 
 import argparse
@@ -43,8 +42,8 @@ from offramp.v1 import classifier_service_pb2 as service_pb
 
 OFF = "off"
 RESAMPLES = 2000
-TURNS = 3
-"""Of each server in a round, after a first one to warm it up."""
+MODES = ("unary", "stream")
+"""Calls of one text each, or one stream."""
 COLLECTIONS = 10
 PORT = 19464
 SCRAPES = {
@@ -62,9 +61,6 @@ class Turn:
     answers: float
     wall: float
     cpu: float
-
-    def __add__(self, other: "Turn") -> "Turn":
-        return Turn(self.answers + other.answers, self.wall + other.wall, self.cpu + other.cpu)
 
     @property
     def rate(self) -> float:
@@ -112,8 +108,11 @@ async def collections(
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=30) as response:
             response.read()
 
-    environments = {OFF: {}, "scrape": SCRAPES, "export": exported(endpoint, 1.0, 0.0)}
-    with running(kind, environments) as servers:
+    found = {OFF: {}, "scrape": SCRAPES, "export": exported(endpoint, 1.0, 0.0)}
+    with ExitStack() as stack:
+        servers: dict[str, Server] = {}
+        for name, environment in found.items():
+            servers |= stack.enter_context(running(kind, {name: environment}))
         for server in servers.values():  # so that there is something to tell
             await under_load(server, mode, texts, 1.0)
         before = {name: server.cpu_seconds() for name, server in servers.items()}
@@ -186,62 +185,48 @@ def report(rounds: Sequence[Round], name: str) -> dict[str, Any]:
     }
 
 
-async def measure(
-    kind: str, modes: Sequence[str], texts: Sequence[str], rounds: int, seconds: float
-) -> dict[str, Any]:
-    """Let fresh servers take turns, round by round, and report each mode's variants."""
-    found = {mode: list[Round]() for mode in modes}
+async def measure(kind: str, texts: Sequence[str], rounds: int, seconds: float) -> dict[str, Any]:
+    """Let the servers take turns, and report each mode's variants."""
+    found = {mode: list[Round]() for mode in MODES}
     with collecting() as collector:
         environments = variants(kind, collector.endpoint)
-        for _ in range(rounds):
-            with running(kind, environments) as servers:
-                for mode in modes:
-                    found[mode].append(await one_round(servers, mode, texts, seconds))
-        collected = await collections(kind, collector.endpoint, modes[-1], texts)
+        with running(kind, environments) as servers:
+            for at in range(rounds + 1):
+                for mode in MODES:
+                    names = random.sample(list(servers), len(servers))
+                    turns = {n: await under_load(servers[n], mode, texts, seconds) for n in names}
+                    if at:  # the first round warms up
+                        found[mode].append(turns)
+        collected = await collections(kind, collector.endpoint, MODES[-1], texts)
         exports, spans = len(collector.exports), len(collector.spans)
     return {
         "rounds": rounds,
         "cpu_ms_of_one": collected,
         "otlp_exports_received": exports,
         "otlp_spans_received": spans,
-        **{mode: [report(found[mode], name) for name in environments] for mode in modes},
+        **{mode: [report(found[mode], name) for name in environments] for mode in MODES},
     }
-
-
-async def one_round(
-    servers: Mapping[str, Server], mode: str, texts: Sequence[str], seconds: float
-) -> Round:
-    """All servers' turns, added up."""
-    for server in servers.values():
-        await under_load(server, mode, texts, seconds)
-    turns: dict[str, Turn] = {}
-    for _ in range(TURNS):
-        for name in random.sample(list(servers), len(servers)):
-            turn = await under_load(servers[name], mode, texts, seconds)
-            turns[name] = turns[name] + turn if name in turns else turn
-    return turns
 
 
 def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description="What telemetry costs at full load.")
     parser.add_argument("kind", choices=["real", "instant"])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--seconds", type=float, default=1.0)
     args = parser.parse_args()
     texts = (ROOT / "demo" / "sentences.txt").read_text(encoding="utf-8").splitlines()
     texts = texts * (1 + 2 * INPUTS_PER_MESSAGE // len(texts))
-    modes = ["stream"] if args.kind == "real" else ["unary", "stream"]
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     result = {
         "what": f"{args.kind} model, the demo's sentences",
-        "turns": f"{TURNS} of {args.seconds} s for each server in a round",
+        "turn_seconds": args.seconds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
         "torch": torch.__version__,
         "commit": commit.stdout.strip(),
-        **uvloop.run(measure(args.kind, modes, texts, args.rounds, args.seconds)),
+        **uvloop.run(measure(args.kind, texts, args.rounds, args.seconds)),
     }
     text = json.dumps(result, indent=1) + "\n"
     Path(__file__).with_name(f"{args.kind}.json").write_text(text, encoding="utf-8")

@@ -1,12 +1,17 @@
-"""Servers alike but for their telemetry, each in a process of its own whose CPU time is read.
+"""Servers alike but for their telemetry, in one process whose CPU time is read.
 
-    python bench/telemetry/variants.py real|instant     serves on a free port until its input ends
+    python bench/telemetry/variants.py real|instant ENVIRONMENTS     serves until its input ends
 
 `real` runs the shipped checkpoint; `instant` answers at once, so that what is left is the cost of
-serving. OTLP and the rest are read from the environment, as `offramp serve` does.
+serving. ENVIRONMENTS is a JSON object: each server's name and the variables that its telemetry is
+configured by, as `offramp serve` is. They share the process, its memory and the model: two
+processes of one program differ by some per cent for reasons of their own. They must be used in
+turn, never at the same time.
 """
 
 import asyncio
+import gc
+import json
 import os
 import subprocess
 import sys
@@ -16,11 +21,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import uvloop
 
+from offramp.model.checkpoint import Checkpoint
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
-from offramp.server.telemetry.setup import configure
+from offramp.server.hardware import MeasuredBackend, suitable_backend
+from offramp.server.telemetry.setup import Telemetry, configure
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "bench"))
@@ -31,7 +39,7 @@ CHECKPOINT = ROOT / "checkpoints" / "sst2-minilm"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One running server."""
+    """One running server, and the process it runs in with others."""
 
     address: str
     pid: int
@@ -45,50 +53,54 @@ class Server:
 def running(
     kind: str, environments: Mapping[str, Mapping[str, str]]
 ) -> Generator[Mapping[str, Server]]:
-    """Servers of this kind, one for each set of variables, started at once; by name."""
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        for name, environment in environments.items()
-    }
-    try:
-        yield {name: Server(_address(process), process.pid) for name, process in processes.items()}
-    finally:
-        for process in processes.values():
-            assert process.stdin is not None
-            process.stdin.close()
-        for process in processes.values():
-            process.wait()
-
-
-def _address(process: subprocess.Popen[str]) -> str:
-    """Where a server listens, once it does."""
+    """Servers of this kind in one process, one for each set of variables; by name."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, kind, json.dumps(environments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
     assert process.stdout is not None
-    address = process.stdout.readline().strip()
-    if not address:
-        raise RuntimeError("a server did not start")
-    return address
+    try:
+        addresses = process.stdout.readline()
+        if not addresses:
+            raise RuntimeError(f"the {kind} servers did not start")
+        yield {name: Server(at, process.pid) for name, at in json.loads(addresses).items()}
+    finally:
+        process.stdin.close()
+        process.wait()
 
 
-async def _serve(kind: str) -> None:
-    telemetry = configure()
+async def _serve(kind: str, environments: Mapping[str, Mapping[str, str]]) -> None:
     limits = Limits(max_batch_rows=64, slots=256, max_batch_tokens=4096)
-    if kind == "instant":
-        config = ServerConfig("127.0.0.1:0", (CHECKPOINT,), limits=limits, stream_window=512)
-        app = App(config, telemetry, make_backend=InstantBackend)
-    else:
-        app = App(ServerConfig("127.0.0.1:0", (CHECKPOINT,)), telemetry)
-    print(await app.start(), flush=True)
+    instant = ServerConfig("127.0.0.1:0", (CHECKPOINT,), limits=limits, stream_window=512)
+    config = instant if kind == "instant" else ServerConfig("127.0.0.1:0", (CHECKPOINT,))
+    make = InstantBackend if kind == "instant" else suitable_backend(config)
+    backends: list[MeasuredBackend] = []
+
+    def shared(checkpoint: Checkpoint, slots: int, device: torch.device) -> MeasuredBackend:
+        if not backends:
+            backends.append(make(checkpoint, slots, device))
+        return backends[0]
+
+    apps: dict[str, tuple[App, Telemetry]] = {}
+    for name, environment in environments.items():
+        os.environ.update(environment)
+        telemetry = configure()
+        for variable in environment:
+            del os.environ[variable]
+        apps[name] = App(config, telemetry, make_backend=shared), telemetry
+    addresses = {name: await app.start() for name, (app, _) in apps.items()}
+    gc.collect()
+    gc.freeze()  # as `serve` does
+    print(json.dumps(addresses), flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    await app.stop()
-    await asyncio.to_thread(telemetry.close)
+    for app, telemetry in apps.values():
+        await app.stop()
+        await asyncio.to_thread(telemetry.close)
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(sys.argv[1]))
+    uvloop.run(_serve(sys.argv[1], json.loads(sys.argv[2])))
