@@ -84,10 +84,14 @@ class LoopWatch:
             self.worked.append(time.thread_time() - before)
 
 
-async def _serve(checkpoint: Path, pipe: Connection, *, profiled: bool) -> None:
+def instant_config(checkpoint: Path) -> ServerConfig:
+    """A server with room for all that a model that costs nothing can take."""
     limits = Limits(max_batch_rows=64, slots=256, max_batch_tokens=4096)
-    config = ServerConfig("127.0.0.1:0", (checkpoint,), limits=limits, stream_window=512)
-    app = App(config, make_backend=InstantBackend)
+    return ServerConfig("127.0.0.1:0", (checkpoint,), limits=limits, stream_window=512)
+
+
+async def _serve(checkpoint: Path, pipe: Connection, *, profiled: bool) -> None:
+    app = App(instant_config(checkpoint), make_backend=InstantBackend)
     echo = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
 
     async def answer(request: bytes, _: object) -> bytes:
@@ -183,14 +187,17 @@ def _same(message: bytes) -> bytes:
     return message
 
 
-async def _rounds(
-    ours: str, echo: str, texts: Sequence[str], seconds: float, rounds: int
-) -> dict[str, Any]:
-    unary = [
+def unary_messages(texts: Sequence[str]) -> list[bytes]:
+    """Requests of one text each."""
+    return [
         service_pb.ClassifyTextRequest(inputs=[pb.TextInput(text=text)]).SerializeToString()
         for text in texts
     ]
-    stream = [
+
+
+def stream_messages(texts: Sequence[str]) -> list[bytes]:
+    """Requests of a stream, full ones only."""
+    return [
         service_pb.StreamClassifyTextRequest(
             inputs=[
                 service_pb.CorrelatedInput(correlation_id=str(i), input=pb.TextInput(text=text))
@@ -199,6 +206,12 @@ async def _rounds(
         ).SerializeToString()
         for at in range(0, len(texts) - INPUTS_PER_MESSAGE + 1, INPUTS_PER_MESSAGE)
     ]
+
+
+async def _rounds(
+    ours: str, echo: str, texts: Sequence[str], seconds: float, rounds: int
+) -> dict[str, Any]:
+    unary, stream = unary_messages(texts), stream_messages(texts)
     found: dict[str, list[float]] = {"echo": [], "unary": [], "stream": []}
     for _ in range(rounds):
         found["echo"].append(await unary_rate(echo, ECHO, unary, seconds))

@@ -61,9 +61,9 @@ def foreseen(rehearsal: Rehearsal, threshold: float, rounds: int) -> dict[str, A
             runs.append((load, times, rehearsal.serve(times, threshold)))
         after = record(rehearsal, threshold, RECORDED, seed=at + 1)
         machine = measured(rehearsal, [*before, *after]).machine
-        for load, came, run in runs:
+        for load, arrivals, run in runs:
             actual = Served([answer.total for answer in run.answers], run.seconds)
-            draws = [simulated(rehearsal, machine, came, run, seed) for seed in range(DRAWS)]
+            draws = [simulated(rehearsal, machine, arrivals, run, seed) for seed in range(DRAWS)]
             pairs[load].append(Pair(draws, actual))
         before = after
     loads = {f"load {load}" if load else "saturation": pairs[load] for load in LOADS}

@@ -36,10 +36,14 @@ from variants import ROOT, Server, running
 
 sys.path.append(str(ROOT / "tests"))
 from collector import collecting
-from overhead import CLASSIFY, INPUTS_PER_MESSAGE, stream_rate, unary_rate
-
-from offramp.v1 import classification_pb2 as pb
-from offramp.v1 import classifier_service_pb2 as service_pb
+from overhead import (
+    CLASSIFY,
+    INPUTS_PER_MESSAGE,
+    stream_messages,
+    stream_rate,
+    unary_messages,
+    unary_rate,
+)
 
 OFF = "off"
 RESAMPLES = 2000
@@ -131,25 +135,11 @@ async def under_load(server: Server, mode: str, texts: Sequence[str], seconds: f
     """Load a server for so long with unary calls of one text each or with one stream."""
     before, started = server.cpu_seconds(), time.perf_counter()
     if mode == "unary":
-        calls = [
-            service_pb.ClassifyTextRequest(inputs=[pb.TextInput(text=text)]).SerializeToString()
-            for text in texts
-        ]
-        rate = await unary_rate(server.address, CLASSIFY, calls, seconds)
+        rate = await unary_rate(server.address, CLASSIFY, unary_messages(texts), seconds)
         answers = rate * seconds
         wall = time.perf_counter() - started
     else:
-        inputs = [pb.TextInput(text=text) for text in texts]
-        messages = [
-            service_pb.StreamClassifyTextRequest(
-                inputs=[
-                    service_pb.CorrelatedInput(correlation_id=str(i), input=one)
-                    for i, one in enumerate(inputs[at : at + INPUTS_PER_MESSAGE])
-                ]
-            ).SerializeToString()
-            for at in range(0, len(inputs) - INPUTS_PER_MESSAGE + 1, INPUTS_PER_MESSAGE)
-        ]
-        rate = await stream_rate(server.address, messages, seconds)
+        rate = await stream_rate(server.address, stream_messages(texts), seconds)
         wall = time.perf_counter() - started
         answers = rate * wall
     return Turn(answers, wall, server.cpu_seconds() - before)

@@ -26,13 +26,13 @@ import uvloop
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.server.app import App
-from offramp.server.config import Limits, ServerConfig
-from offramp.server.hardware import MeasuredBackend, suitable_backend
+from offramp.server.config import ServerConfig
+from offramp.server.hardware import MakeBackend, MeasuredBackend, suitable_backend
 from offramp.server.telemetry.setup import Telemetry, configure
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "bench"))
-from overhead import InstantBackend  # noqa: E402
+from overhead import InstantBackend, instant_config  # noqa: E402
 
 CHECKPOINT = ROOT / "checkpoints" / "sst2-minilm"
 
@@ -74,10 +74,11 @@ def running(
 
 
 async def _serve(kind: str, environments: Mapping[str, Mapping[str, str]]) -> None:
-    limits = Limits(max_batch_rows=64, slots=256, max_batch_tokens=4096)
-    instant = ServerConfig("127.0.0.1:0", (CHECKPOINT,), limits=limits, stream_window=512)
-    config = instant if kind == "instant" else ServerConfig("127.0.0.1:0", (CHECKPOINT,))
-    make = InstantBackend if kind == "instant" else suitable_backend(config)
+    make: MakeBackend = InstantBackend
+    config = instant_config(CHECKPOINT)
+    if kind == "real":
+        config = ServerConfig("127.0.0.1:0", (CHECKPOINT,))
+        make = suitable_backend(config)
     backends: list[MeasuredBackend] = []
 
     def shared(checkpoint: Checkpoint, slots: int, device: torch.device) -> MeasuredBackend:
