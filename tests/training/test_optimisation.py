@@ -1,4 +1,4 @@
-"""Gradient equilibrium and the recipes' turns."""
+"""What exits send back through shared layers, and the recipes' turns."""
 
 from pathlib import Path
 
@@ -13,26 +13,37 @@ from offramp.training.optimisation import computes_in_bfloat16, staged_logits
 from offramp.training.recipe import PAPER, Recipe, TrainingConfig
 
 
-def test_each_exit_sends_the_first_layer_its_equal_share(tmp_path: Path) -> None:
+SHARES = {
+    "equilibrium": (TrainingConfig(equilibrium=True), (1 / 3, 1 / 3, 1 / 3)),
+    "separation": (TrainingConfig(separation=0.8), (1.0, 0.2, 0.04)),
+    "whole separation": (TrainingConfig(separation=1.0), (1.0, 0.0, 0.0)),
+    "both": (TrainingConfig(equilibrium=True, separation=0.5), (1 / 3, 1 / 6, 1 / 12)),
+}
+
+
+@pytest.mark.parametrize(("config", "shares"), SHARES.values(), ids=SHARES)
+def test_each_exit_sends_the_first_layer_its_share(
+    config: TrainingConfig, shares: tuple[float, ...], tmp_path: Path
+) -> None:
     model = load_checkpoint(tiny_checkpoint(tmp_path / "tiny")).model.requires_grad_()
     row = Tokens((4, 5, 6), (0, 0, 0), truncated=False)
     packed = PackedTokens.of([row, row], torch.device("cpu"))
     first = model.encoder.layers[0].get_parameter("qkv.weight")
 
-    def gradients(*, equilibrium: bool) -> list[torch.Tensor]:
+    def gradients(config: TrainingConfig) -> list[torch.Tensor]:
         found: list[torch.Tensor] = []
         for index in range(3):
-            logits = staged_logits(model, packed, equilibrium=equilibrium)
-            (gradient,) = torch.autograd.grad(logits[index].square().sum(), first)
+            loss = staged_logits(model, packed, config)[index].square().sum()
+            (gradient,) = torch.autograd.grad(loss, first)
             found.append(gradient)
         return found
 
-    pairs = zip(gradients(equilibrium=False), gradients(equilibrium=True), strict=True)
-    for plain, even in pairs:
+    whole, sent = gradients(TrainingConfig()), gradients(config)
+    for plain, found, share in zip(whole, sent, shares, strict=True):
         assert plain.norm() > 0
-        torch.testing.assert_close(even, plain / 3)
+        torch.testing.assert_close(found, plain * share)
     with torch.no_grad():
-        together = zip(model(packed), staged_logits(model, packed, equilibrium=True), strict=True)
+        together = zip(model(packed), staged_logits(model, packed, config), strict=True)
         assert all(torch.equal(one, other) for one, other in together)
 
 

@@ -97,6 +97,7 @@ def stop_once_moved(state: Path, before: int) -> None:
         ("--recipe", "mixed", "--distillation", "0.5"),
         ("--recipe", "alternating", "--pooling", "cls", "--exits", "1", "3"),
         ("--recipe", "joint", "--equilibrium", "--bfloat16"),
+        ("--recipe", "joint", "--separation", "0.8"),
     ],
     ids=lambda recipe: recipe[1],
 )

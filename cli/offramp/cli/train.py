@@ -150,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--patience", type=int, help="epochs without a better one before stopping; 0 is never")
     add("--distillation", type=float, help="share of early exits' losses that the last teaches")
     add("--equilibrium", action=argparse.BooleanOptionalAction, help="even gradients of exits")
+    add("--separation", type=float, help="share of later exits' gradients kept from early layers")
     add("--batch-rows", type=int, help="texts a step")
     add("--learning-rate", type=float, help="of the encoder, at its peak")
     add("--head-learning-rate", type=float, help="of the exit heads")

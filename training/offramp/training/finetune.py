@@ -175,7 +175,7 @@ class _Run:
         config, at = self._config, self._at
         packed, labels = collate(batch, self._device)
         with autocast(self._device, config):
-            logits = staged_logits(self._model, packed, equilibrium=config.equilibrium)
+            logits = staged_logits(self._model, packed, config)
         trained = logits[-1:] if config.last_exit_alone(at.epoch, at.step) else logits
         teaching = None
         if self._taught is not None:

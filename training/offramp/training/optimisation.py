@@ -50,25 +50,30 @@ def schedule_of(optimizer: AdamW, steps: int, config: TrainingConfig) -> LambdaL
 
 
 def staged_logits(
-    model: MultiExitModel, packed: PackedTokens, *, equilibrium: bool
+    model: MultiExitModel, packed: PackedTokens, config: TrainingConfig
 ) -> list[Tensor]:
-    """Logits of every exit, `[rows, labels]` each; with `equilibrium`, gradients shared evenly.
+    """Logits of every exit, `[rows, labels]` each; exits share layers' gradients as configured.
 
-    A layer below k exits then receives the mean of their gradients and not the sum: the exit with
-    k - 1 after it sends 1 / k of its own, and what comes from beyond is scaled by (k - 1) / k
-    (Li et al., "Improved Techniques for Training Adaptive Deep Networks", ICCV 2019; Liu et al.,
-    ElasticBERT, NAACL 2022).
+    With `equilibrium` a layer below k exits receives the mean of their gradients and not the sum:
+    the exit with k - 1 after it sends 1 / k of its own, and what comes from beyond is scaled by
+    (k - 1) / k (Li et al., "Improved Techniques for Training Adaptive Deep Networks", ICCV 2019;
+    Liu et al., ElasticBERT, NAACL 2022). With a `separation` s what comes from beyond an exit is
+    scaled by 1 - s, so that layers serve the next exit first; at 1 they serve it alone (Rotem et
+    al., SWEET, ACL 2023).
     """
-    if not equilibrium:
+    if not (config.equilibrium or config.separation):
         return model.forward(packed)
     logits: list[Tensor] = []
     hidden, pooled = model.encoder.embed(packed), None
     for stage in range(model.config.exits):
         exits = model.config.exits - stage
+        own, beyond = 1.0, 1 - config.separation
+        if config.equilibrium:
+            own, beyond = 1 / exits, beyond * (exits - 1) / exits
         output = model.run_stage(stage, hidden, pooled, packed.layout)
-        logits.append(_scaled(output.logits, 1 / exits))
-        hidden = _scaled(output.hidden, (exits - 1) / exits)
-        pooled = _scaled(output.pooled, (exits - 1) / exits)
+        logits.append(_scaled(output.logits, own))
+        hidden = _scaled(output.hidden, beyond)
+        pooled = _scaled(output.pooled, beyond)
     return logits
 
 

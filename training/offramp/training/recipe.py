@@ -6,7 +6,7 @@
 - `alternating`: the last exit alone and all of them, step by step in turn (Xin et al., BERxiT,
   EACL 2021).
 
-Self-distillation and gradient equilibrium go with each.
+Self-distillation, gradient equilibrium and separation go with each.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class TrainingConfig:
     What is evaluated and kept is the moving average of the weights over the steps, which each step
     keeps by the share `averaging` (Izmailov et al., UAI 2018, on why averages generalise; 0 is
     none). `distillation` is the share (0 to 1) of self-distillation in the early exits' losses,
-    `equilibrium` whether exits share a layer's gradient evenly (see `staged_logits`), and
+    `equilibrium` whether exits share a layer's gradient evenly, `separation` the share (0 to 1) of
+    later exits' gradients that an exit keeps from the layers below it (see `staged_logits`), and
     `last_exit_epochs` how many of the epochs `mixed` spends on the last exit alone. Training
     stops after `patience` epochs in a row without a better one (0: never). Rates stay constant
     after the warm-up unless `decay`. Products are computed in `bfloat16` if it is set, and if it
@@ -48,6 +49,7 @@ class TrainingConfig:
     dropout: float = 0.1
     distillation: float = 0.5
     equilibrium: bool = False
+    separation: float = 0.0
     gradient_norm: float = 1.0
     averaging: float = 0.999
     patience: int = 0
@@ -58,7 +60,7 @@ class TrainingConfig:
         for name in ("epochs", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("distillation", "warmup_share", "averaging"):
+        for name in ("distillation", "separation", "warmup_share", "averaging"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0 to 1, not {getattr(self, name)}")
         if self.recipe is Recipe.MIXED and not 0 <= self.last_exit_epochs < self.epochs:
