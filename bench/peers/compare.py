@@ -4,14 +4,15 @@
 
 Each peer gets an environment of its own under build/peers when it is first needed, and its
 settings are tried in a closed loop; the best goes on. Then every server's latency with one call
-in flight, CPU time and saturation, ours at its default threshold and at full depth among them,
-each with the bare ONNX Runtime forward beside it; ours and the best peer in turn, as often as
-`--rounds` says, and the tails of these two in turn at 80 % of the peer's saturation. What cannot
-be installed or started is said, not hidden. Done parts are in the file and are not done again, so
-that `--minutes` can spread a comparison over several calls; `--again` forgets a server's parts.
+in flight, CPU time and saturation, ours at its default threshold, at full depth and in bfloat16
+among them, each with the bare ONNX Runtime forward beside it; ours and the best peer in turn, as
+often as `--rounds` says, and the tails of these two in turn at 80 % of the peer's saturation. What
+cannot be installed or started is said, not hidden. Done parts are in the file and are not done
+again, so that `--minutes` can spread a comparison over several calls; `--again` forgets a server's
+parts.
 
-Texts of several files are mixed in equal parts; `--padded` lets peers choose among batches above
-one alone.
+Texts of several files are mixed in equal parts, `--padded` lets peers choose among batches above
+one alone, and `--max-tokens` gives all servers another token limit than the checkpoint's.
 """
 
 import argparse
@@ -25,14 +26,13 @@ from pathlib import Path
 
 from bare import full_depth_labels
 from catalog import PEERS, Setting
-from environments import ROOT, InstallError, environment, exported
+from environments import ROOT, InstallError, environment, exported, limited
 from measure import CHECKED, Bench, Figures, Subject, ours, theirs
-from table import OURS, best_of, rate_of, setting_of, write_page
+from table import BFLOAT16, FULL_DEPTH, OURS, best_of, rate_of, setting_of, write_page
 
 from offramp.cli.bench import read_texts
 from offramp.cli.load.report import circumstances
 
-FULL_DEPTH = "offramp, full depth"
 Part = tuple[str, Callable[[], None]]
 
 
@@ -45,6 +45,7 @@ class Comparison:
             **circumstances(),
             "texts": [path.name for path in args.texts],
             "padded": args.padded,
+            "max_tokens": args.max_tokens,
             "seconds": args.seconds,
             "tried": {},
             "served": {},
@@ -75,6 +76,7 @@ class Comparison:
         yield from self._first(OURS)
         yield from self._pair(1, min(1, self.args.tails))
         yield from self._first(FULL_DEPTH)
+        yield from self._first(BFLOAT16)
         for name in others:
             yield from self._peer(name)
         yield from self._pair(self.args.rounds, self.args.tails)
@@ -135,7 +137,8 @@ class Comparison:
             setting, _ = setting_of(self.record, name)
             assert setting is not None
             return theirs(name, PEERS[name], setting, self.bench.model)
-        return ours(self.args.checkpoint, 1.0 if name == FULL_DEPTH else None)
+        threshold = 1.0 if name == FULL_DEPTH else None
+        return ours(self.args.checkpoint, threshold, half=name == BFLOAT16)
 
     def forget(self, name: str) -> None:
         """Drop what was measured of a server."""
@@ -165,6 +168,8 @@ def main() -> None:
         for name in args.peers:
             environment(name.lower().replace(" ", "-"), PEERS[name].packages)
         return
+    if args.max_tokens:
+        args.checkpoint = limited(args.checkpoint, args.max_tokens)
     run = Comparison(args)
     for name in args.again:
         run.forget(name)
@@ -189,10 +194,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--texts", type=Path, nargs="+", required=True, help="several are mixed")
     add("--json", type=Path, required=True, help="the figures; parts in it are not done again")
     add("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
+    add("--max-tokens", type=int, default=0, help="token limit; 0 is the checkpoint's")
     add("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     add("--padded", action="store_true", help="peers choose among batches above one")
     add("--seconds", type=float, default=20.0, help="length of a probe; less for a quick look")
-    add("--steps", type=int, default=4, help="probes of a saturation")
+    add("--steps", type=int, default=5, help="probes of a saturation")
     add("--rounds", type=int, default=2, help="saturations of ours and the best peer, in turn")
     add("--tails", type=int, default=3, help="tails of these two, in turn")
     add("--minutes", type=float, default=1e6, help="begin no part after so many")

@@ -1,5 +1,6 @@
-"""An environment for each peer, of pinned packages, made when it is first needed."""
+"""What the servers need: an environment for each, of pinned packages, and the model as a file."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def environment(name: str, packages: Sequence[str]) -> Path:
         _run([str(directory / "bin" / "pip"), "install", "--quiet", *wanted.split()])
         ready.write_text(wanted)
     return directory / "bin"
+
+
+def limited(checkpoint: Path, max_tokens: int) -> Path:
+    """A copy of a checkpoint that reads up to so many tokens of a text."""
+    directory = BUILD / f"{checkpoint.name}-{max_tokens}"
+    shutil.copytree(checkpoint, directory, dirs_exist_ok=True)
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    config["model"]["max_tokens"] = max_tokens
+    path.write_text(json.dumps(config))
+    return directory
 
 
 def exported(checkpoint: Path) -> Path:

@@ -41,9 +41,10 @@ class Subject:
     told: dict[str, object]
 
 
-def ours(checkpoint: Path, threshold: float | None) -> Subject:
-    """Our server as it comes, called at a threshold or at its default."""
+def ours(checkpoint: Path, threshold: float | None, *, half: bool) -> Subject:
+    """Our server as it comes or in bfloat16, called at a threshold or at its default."""
     serve = [sys.executable, "-m", "offramp.cli.main", "serve", "--checkpoint", str(checkpoint)]
+    serve += ["--precision", "bfloat16"] if half else []
     options = Options() if threshold is None else Options(threshold=threshold)
     return Subject(
         lambda port: [*serve, "--address", f"127.0.0.1:{port}"],

@@ -11,7 +11,7 @@ from typing import Any
 from catalog import PEERS, Setting
 from environments import ROOT
 
-OURS = "offramp"
+OURS, FULL_DEPTH, BFLOAT16 = "offramp", "offramp, full depth", "offramp, bfloat16"
 OWED = "owed"
 QUIET = 0.05
 """Share of the cores that others may use before it is told."""
@@ -74,7 +74,8 @@ def ratios(record: Figures) -> str:
         f"| ours over the best peer{padded} ({best}) | measured | asked |",
         "|---|---|---|",
         f"| saturation, default threshold | {_over(record, OURS, best)} | {asked} |",
-        f"| saturation, full depth | {_over(record, 'offramp, full depth', best)} | 1.15 |",
+        f"| saturation, full depth | {_over(record, FULL_DEPTH, best)} | 1.15 |",
+        f"| saturation, default threshold, bfloat16 | {_over(record, BFLOAT16, best)} | |",
     ]
     for pattern in ("poisson", "bursty"):
         mine, peer = (_tails(record, name, pattern) for name in (OURS, best))
