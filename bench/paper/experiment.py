@@ -31,13 +31,15 @@ SHIPPED = Path(__file__).parents[2] / "checkpoints" / "sst2-minilm"
 class Study:
     """What the models of a dataset are trained on, at what rate, and from which encoder.
 
-    Without an encoder of its own a study starts from the one on the command line.
+    Without an encoder of its own a study starts from the one on the command line. `separation` is
+    that of `taught`.
     """
 
     sources: tuple[str, ...]
     budget: Budget
     learning_rate: float
     encoder: Path | None = None
+    separation: float = 0.4
 
 
 NLI = ("snli", "mnli")
@@ -45,8 +47,8 @@ STUDIES = {
     "sst2": Study(("sst2",), Budget(0, 0, 0, 128, 2), 7e-5),
     "ag_news": Study(("ag_news",), Budget(0, 3000, 0, 96, 1), 7e-5),
     "imdb": Study(("imdb",), Budget(5000, 1500, 2500, 256, 1), 5e-5, SHIPPED),
-    "snli": Study(NLI, Budget(0, 3000, 0, 64, 2), 1e-4),
-    "mnli": Study(NLI, Budget(0, 0, 0, 64, 2), 1e-4),
+    "snli": Study(NLI, Budget(0, 3000, 0, 64, 2), 1e-4, separation=0.3),
+    "mnli": Study(NLI, Budget(0, 0, 0, 64, 2), 1e-4, separation=0.3),
     "banking77": Study(("banking77",), Budget(0, 0, 0, 64, 4), 2e-4),
 }
 """SNLI and MNLI share their models, trained on both; IMDB, whose reviews are long and so few here,
@@ -64,7 +66,7 @@ def main() -> None:
     add("dataset", choices=[*STUDIES, "all"])
     add("--data", type=Path, required=True, help="holds a folder a dataset with its three files")
     add("--encoder", required=True)
-    add("--models", nargs="+", help="of joint, cut1, cut2, cut4, plain, mixed; all are the default")
+    add("--models", nargs="+", help="of joint, cut1, cut2, cut4, plain, taught, mixed")
     add("--train-rows", type=int, help="instead of the dataset's own budget; 0 is all")
     add("--dev-rows", type=int)
     add("--test-rows", type=int)
@@ -124,14 +126,19 @@ def experiment(name: str, args: argparse.Namespace, study: Study) -> None:
 
 
 def specs_of(study: Study, pretrained: PretrainedEncoder) -> list[Spec]:
-    """The models of a study: all exits, the cuts, the plain one, and `mixed` where epochs allow."""
+    """The models of a study.
+
+    All exits, the cuts, the plain one, all exits taught by that, and `mixed` where epochs allow.
+    """
     depth = pretrained.config.layers
     training = replace(TRAINING, epochs=study.budget.epochs, learning_rate=study.learning_rate)
+    taught = replace(training, distillation=0.7, separation=study.separation)
     every = tuple(range(1, depth + 1))
     specs = [
         Spec("joint", depth, every, training),
         *(Spec(f"cut{layers}", layers, (layers,), training) for layers in CUTS),
         Spec("plain", depth, (depth,), training),
+        Spec("taught", depth, every, taught, "plain"),
     ]
     if study.budget.epochs > 1:
         mixed = replace(training, recipe=Recipe.MIXED, distillation=0.5)

@@ -38,7 +38,7 @@ def analyse(
     dev, test = truth(parts["dev"]), truth(parts["test"])
     exits = {
         name: _early_exit(logits[name], dev, test, models[name]["exit_layers"])
-        for name in ("joint", "mixed")
+        for name in ("joint", "taught", "mixed")
         if name in logits
     }
     best = max(exits, key=lambda name: exits[name]["dev_score"])

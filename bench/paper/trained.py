@@ -38,12 +38,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A model to train: the encoder's first `layers`, exits after some of them, a recipe."""
+    """A model to train: the encoder's first `layers`, exits after some of them, a recipe.
+
+    And who teaches it: another model of the study, which must be trained by then.
+    """
 
     name: str
     layers: int
     exit_layers: tuple[int, ...]
     training: TrainingConfig
+    teacher: str | None = None
 
 
 def load_part(directory: Path, part: str, rows: int) -> Dataset:
@@ -101,7 +105,10 @@ def run(
 
     started, before = time.monotonic(), _cpu_seconds()
     saving = Saving(directory / f"{spec.name}.state")
-    checkpoint = finetune(cut, shape, train, dev, spec.training, report, saving=saving)
+    teacher = load_checkpoint(directory / spec.teacher).model if spec.teacher else None
+    checkpoint = finetune(
+        cut, shape, train, dev, spec.training, report, teacher=teacher, saving=saving
+    )
     seconds, cpu = time.monotonic() - started, _cpu_seconds() - before
     save_checkpoint(checkpoint, directory / spec.name)
     content = {
