@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from offramp.training.tuning import fit_rule
 
 LOSSES = (0.005, 0.01)
 DRAWS = 1000
+CHANCES = 100
 
 
 def analyse(
@@ -36,20 +38,18 @@ def analyse(
     }
     models = {name: json.loads((directory / f"{name}.json").read_text()) for name in logits}
     dev, test = truth(parts["dev"]), truth(parts["test"])
-    exits = {
-        name: _early_exit(logits[name], dev, test, models[name]["exit_layers"])
-        for name in ("joint", "taught", "mixed")
-        if name in logits
-    }
+    exits: dict[str, dict[str, Any]] = {}
+    sweeps: dict[str, Sweep] = {}
+    for name in ("joint", "taught", "mixed"):
+        if name in logits:
+            layers = models[name]["exit_layers"]
+            exits[name], sweeps[name] = _early_exit(logits[name], dev, test, layers)
     best = max(exits, key=lambda name: exits[name]["dev_score"])
-    cuts: list[dict[str, Any]] = [
-        {"layers": models[name]["layers"], "accuracy": _accuracy(logits[name]["test"][-1], test)}
-        for name in sorted(models)
-        if name.startswith("cut")
-    ]
-    for cut in cuts:
-        for name, found in exits.items():
-            cut[name] = _at_cost(found, cut["layers"])
+    cuts: list[dict[str, Any]] = []
+    for cut in sorted(name for name in models if name.startswith("cut")):
+        right, layers = logits[cut]["test"][-1].argmax(-1) == test, models[cut]["layers"]
+        beside = {name: _at_cost(sweep, layers, right) for name, sweep in sweeps.items()}
+        cuts.append({"layers": layers, "accuracy": right.double().mean().item(), **beside})
     plain, small = logits.get("plain"), logits.get("cut2")
     large = plain or {part: at[-1:] for part, at in logits[best].items()}
     first_confidence = score_exits(PLAIN, logits[best]["test"][:1], (1.0,)).confidences[0]
@@ -73,10 +73,11 @@ def analyse(
 
 def _early_exit(
     logits: dict[str, Tensor], dev: Tensor, test: Tensor, layers: Sequence[int]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Sweep]:
+    """The figures of a model with exits, and its answers on test over all thresholds."""
     temperatures = [fit_temperature(at, dev) for at in logits["dev"]]
     scored = {part: score_exits(PLAIN, logits[part], temperatures) for part in logits}
-    thresholds = thresholds_of(PLAIN, logits["dev"].shape[-1])
+    thresholds = (0.0, *thresholds_of(PLAIN, logits["dev"].shape[-1]))
     on_dev = Sweep.of(scored["dev"], dev, layers, thresholds)
     on_test = Sweep.of(scored["test"], test, layers, thresholds)
     accuracies = (logits["dev"].argmax(-1) == dev).double().mean(-1).tolist()
@@ -85,7 +86,7 @@ def _early_exit(
         rule = fit_rule(kind, logits["dev"], dev, temperatures, layers)
         by_rule = {part: score_exits(rule, logits[part], temperatures) for part in logits}
         rules[kind] = _chosen(rule, by_rule, dev, test, layers)
-    return {
+    figures = {
         "dev_score": accuracies[-1] + sum(accuracies[:-1]) / (len(accuracies) - 1),
         "exit_layers": list(layers),
         "accuracies": (logits["test"].argmax(-1) == test).double().mean(-1).tolist(),
@@ -95,10 +96,23 @@ def _early_exit(
             Reliability.of(at, test, temperature).ece
             for at, temperature in zip(logits["test"], temperatures, strict=True)
         ],
+        "ece_by_chance": [
+            _chance(at, temperature)
+            for at, temperature in zip(logits["test"], temperatures, strict=True)
+        ],
         "curve": [asdict(point) for point in on_test.points()],
         "chosen": [{"allowed": allowed, **_judged(on_dev, on_test, allowed)} for allowed in LOSSES],
         "rules": rules,
     }
+    return figures, on_test
+
+
+def _chance(logits: Tensor, temperature: float) -> float:
+    """Mean ECE of an exit that is perfectly calibrated, on as many texts: its labels are drawn."""
+    probabilities = (logits.double() / temperature).softmax(-1)
+    draw = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(probabilities, CHANCES, replacement=True, generator=draw)
+    return fmean(Reliability.of(logits, labels, temperature).ece for labels in drawn.unbind(1))
 
 
 def _chosen(
@@ -121,14 +135,17 @@ def _judged(on_dev: Sweep, on_test: Sweep, allowed: float) -> dict[str, Any]:
     while place and points[place - 1].accuracy_drop <= allowed:
         place -= 1
     point: TradeOff = on_test.points()[place]
-    draws = torch.randint(
-        on_test.right.shape[1],
-        (DRAWS, on_test.right.shape[1]),
-        generator=torch.Generator().manual_seed(0),
-    )
-    lost = (on_test.full_right.double() - on_test.right[place].double())[draws].mean(1)
-    ends = lost.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return {**asdict(point), "accuracy_drop_interval": ends}
+    interval = _gain(on_test.full_right, on_test.right[place])
+    return {**asdict(point), "accuracy_drop_interval": interval}
+
+
+def _gain(right: Tensor, other: Tensor) -> list[float]:
+    """95 % of the bootstrap of what one answerer's accuracy is over another's, paired."""
+    rows = len(right)
+    draws = torch.randint(rows, (DRAWS, rows), generator=torch.Generator().manual_seed(0))
+    gains = (right.double() - other.double())[draws].mean(1)
+    ends: list[float] = gains.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return ends
 
 
 def _cascade(
@@ -158,11 +175,15 @@ def _cascade(
     return {"small_layers": small_layers, "curve": curve, "chosen": chosen}
 
 
-def _at_cost(exits: dict[str, Any], layers: int) -> float:
-    """The best accuracy at no more than these mean layers; at threshold 0 all leave at once."""
-    points = (p["accuracy"] for p in exits["curve"] if p["mean_layers"] <= layers)
-    best: float = max((exits["accuracies"][0], *points))
-    return best
+def _at_cost(sweep: Sweep, layers: int, cut: Tensor) -> dict[str, Any]:
+    """The curve's best accuracy at no more than these mean layers, and its gain over a cut model.
+
+    `cut` is that model's right answers, bool `[rows]`. At threshold 0 all leave at the first exit.
+    """
+    points = sweep.points()
+    affordable = [place for place, point in enumerate(points) if point.mean_layers <= layers]
+    best = max(affordable, key=lambda place: points[place].accuracy)
+    return {"accuracy": points[best].accuracy, "gain": _gain(sweep.right[best], cut)}
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:

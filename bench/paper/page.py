@@ -83,7 +83,8 @@ def _summary(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "| dataset | full depth, all exits trained (wanted) | plain fine-tune | layer speedup at"
-        " 0.5 points on dev (wanted) | its drop on test, points | cuts that the curve matches |"
+        " 0.5 points on dev (wanted) | its drop on test, points | cuts that the curve reaches,"
+        " and misses by more than chance |"
     )
     yield "|---|---|---|---|---|---|"
     for name, result in results.items():
@@ -91,13 +92,15 @@ def _summary(results: Mapping[str, Any]) -> Iterator[str]:
         accuracy, speedup = WANTED[name]
         chosen = best["chosen"][0]
         plain, cuts = result["full_depth"], result["cuts"]
-        matched = sum(cut[result["best"]] >= cut["accuracy"] for cut in cuts)
+        beside = [(cut[result["best"]], cut["accuracy"]) for cut in cuts]
+        matched = sum(at["accuracy"] >= accuracy for at, accuracy in beside)
+        missed = sum(at["gain"][1] < 0 for at, _ in beside)
         yield (
             f"| {NAMES[name]} (`{result['best']}`) | {best['accuracies'][-1]:.3f} ({accuracy:.3f})"
             f" | {'not run' if plain is None else f'{plain:.3f}'}"
             f" | {chosen['layer_speedup']:.2f} ({speedup or '-'})"
             f" | {100 * chosen['accuracy_drop']:+.1f}"
-            f" | {f'{matched} of {len(cuts)}' if cuts else 'not run'} |"
+            f" | {f'{matched} of {len(cuts)}, {missed} missed' if cuts else 'not run'} |"
         )
     yield ""
 
@@ -164,10 +167,11 @@ def _dataset(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if result["cuts"]:
         kinds = list(result["exits"])
-        yield f"| cut after | trained separately | {' | '.join(f'{k}, same cost' for k in kinds)} |"
+        costs = " | ".join(f"{kind}, same cost (over the cut, points, 95 %)" for kind in kinds)
+        yield f"| cut after | trained separately | {costs} |"
         yield "|---" * (2 + len(kinds)) + "|"
         for cut in result["cuts"]:
-            own = " | ".join(f"{cut[kind]:.3f}" for kind in kinds)
+            own = " | ".join(_beside(cut[kind]) for kind in kinds)
             yield f"| {cut['layers']} layers | {cut['accuracy']:.3f} | {own} |"
         yield ""
     ratio, model = result["step_time_ratio"], result["models"]["joint"]
@@ -176,7 +180,8 @@ def _dataset(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         f"A training step with all exits takes {ratio['median']:.2f} times a plain one (quartiles"
         f" {ratio['quartile_1']:.2f} to {ratio['quartile_3']:.2f}) and its heads are"
         f" {share:.3%} of the parameters. ECE per exit of `{result['best']}`:"
-        f" {_list(best['ece_before'])} before, {_list(best['ece_after'])} after calibration."
+        f" {_list(best['ece_before'])} before, {_list(best['ece_after'])} after calibration,"
+        f" {_list(best['ece_by_chance'])} by chance alone if it were perfect, on so many texts."
         f" Spearman of first-exit confidence with length {result['difficulty']['length']:+.2f},"
         f" with agreement of exits {result['difficulty']['agreement']:+.2f}."
     )
@@ -187,6 +192,11 @@ def _curves(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Every model with a trade-off, the cascade last if there is one."""
     cascade = result["cascade"]
     return [*result["exits"].items(), *([("cascade", cascade)] if cascade else [])]
+
+
+def _beside(at: Mapping[str, Any]) -> str:
+    low, high = at["gain"]
+    return f"{at['accuracy']:.3f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _list(values: Sequence[float]) -> str:
