@@ -77,10 +77,7 @@ class Json(Unary):
             f"POST {self._path} HTTP/1.1\r\nHost: {self._host}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        if self._idle:
-            reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection(self._host, int(self._port))
+        reader, writer = await self._connection()
         writer.write(head.encode() + body)
         status = int((await reader.readuntil(b"\r\n")).split()[1])
         headers = (await reader.readuntil(b"\r\n\r\n") if status else b"").lower()
@@ -92,6 +89,15 @@ class Json(Unary):
         if status != 200:
             raise ConnectionError(f"status {status}: {answer[:200]!r}")
         return Reply(self._label(json.loads(answer)))
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The connection used last, but none that the server has closed since for idling."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self._host, int(self._port))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -125,10 +125,14 @@ def _line(record: Figures, name: str) -> str:
     over = [part["one_in_flight"]["p50"] / part["bare_forward"]["p50_ms"] for part in rounds]
     cost = [part["cpu_ms_per_answer"] for part in rounds]
     rates = [part["saturation"]["rate"] for part in rounds]
+    told = _spread(rates, ".0f")
+    if rates and not any(rates):  # no rate that was tried is sustained
+        least = min(probe["rate"] for part in rounds for probe in part["saturation"]["probes"])
+        told = f"below {least:.0f}"
     tails = [_spread(_tails(record, name, pattern), ".0f") for pattern in ("poisson", "bursty")]
     setting = f", {setting_of(record, name)[0]}" if name in PEERS else ""
     figures = (_spread(alone, ".1f"), _spread(over, ".2f"), _spread(cost, ".1f"))
-    return f"| {name}{setting} | {' | '.join((*figures, _spread(rates, '.0f'), *tails))} |"
+    return f"| {name}{setting} | {' | '.join((*figures, told, *tails))} |"
 
 
 def _busy(record: Figures, name: str) -> float:

@@ -16,7 +16,9 @@ class Peer:
     def __init__(self) -> None:
         self.model = FullDepth(TOLD.model, TOLD.threads)
 
-    @bentoml.api(batchable=True, max_batch_size=TOLD.batch, max_latency_ms=PATIENCE_MS)
+    @bentoml.api(
+        batchable=TOLD.batch > 1, max_batch_size=max(2, TOLD.batch), max_latency_ms=PATIENCE_MS
+    )
     def classify(self, texts: list[str]) -> list[str]:
         """Labels of a batch."""
         return self.model.labels(texts)
