@@ -55,7 +55,8 @@ def analyse(
     first_confidence = score_exits(PLAIN, logits[best]["test"][:1], (1.0,)).confidences[0]
     answers = logits[best]["test"].argmax(-1)
     agreement = (answers == answers[-1]).double().mean(0)
-    keys = ("parameters", "head_parameters", "train_seconds", "train_cpu_seconds", "epochs")
+    sizes, times = ("parameters", "head_parameters"), ("train_seconds", "train_cpu_seconds")
+    keys = ("training", *sizes, *times, "epochs")
     depth = models["joint"]["layers"]
     return {
         "full_depth": None if plain is None else _accuracy(plain["test"][-1], test),

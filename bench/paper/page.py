@@ -141,7 +141,7 @@ def _dataset(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         f" {budget['epochs']} {'epoch' if budget['epochs'] == 1 else 'epochs'} at a learning rate"
         f" of {result['training']['learning_rate']:g}, from {result['encoder']};"
         f" {result['machine']}."
-        f"{f' Not trained: {untrained}.' if untrained else ''}"
+        f"{f' Not trained: {untrained}.' if untrained else ''}{_teaching(result['models'])}"
     )
     yield ""
     if name == "sst2":
@@ -186,6 +186,16 @@ def _dataset(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         f" with agreement of exits {result['difficulty']['agreement']:+.2f}."
     )
     yield ""
+
+
+def _teaching(models: Mapping[str, Any]) -> str:
+    if "taught" not in models:
+        return ""
+    training = models["taught"]["training"]
+    return (
+        f" Of the losses of `taught` {training['distillation']:.0%} come from its teacher, and of"
+        f" later exits' gradients {training['separation']:.0%} are dropped at each exit."
+    )
 
 
 def _curves(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -12,7 +12,6 @@ from offramp.model.tokenizer import Tokens
 from offramp.training.optimisation import computes_in_bfloat16, staged_logits
 from offramp.training.recipe import PAPER, Recipe, TrainingConfig
 
-
 SHARES = {
     "equilibrium": (TrainingConfig(equilibrium=True), (1 / 3, 1 / 3, 1 / 3)),
     "separation": (TrainingConfig(separation=0.8), (1.0, 0.2, 0.04)),
