@@ -39,7 +39,7 @@ def analyse(
     models = {name: json.loads((directory / f"{name}.json").read_text()) for name in logits}
     dev, test = truth(parts["dev"]), truth(parts["test"])
     exits: dict[str, dict[str, Any]] = {}
-    sweeps: dict[str, Sweep] = {}
+    sweeps: dict[str, tuple[Sweep, Sweep]] = {}
     for name in ("joint", "taught", "mixed"):
         if name in logits:
             layers = models[name]["exit_layers"]
@@ -48,7 +48,7 @@ def analyse(
     cuts: list[dict[str, Any]] = []
     for cut in sorted(name for name in models if name.startswith("cut")):
         right, layers = logits[cut]["test"][-1].argmax(-1) == test, models[cut]["layers"]
-        beside = {name: _at_cost(sweep, layers, right) for name, sweep in sweeps.items()}
+        beside = {name: _at_cost(*both, layers, right) for name, both in sweeps.items()}
         cuts.append({"layers": layers, "accuracy": right.double().mean().item(), **beside})
     plain, small = logits.get("plain"), logits.get("cut2")
     large = plain or {part: at[-1:] for part, at in logits[best].items()}
@@ -74,8 +74,8 @@ def analyse(
 
 def _early_exit(
     logits: dict[str, Tensor], dev: Tensor, test: Tensor, layers: Sequence[int]
-) -> tuple[dict[str, Any], Sweep]:
-    """The figures of a model with exits, and its answers on test over all thresholds."""
+) -> tuple[dict[str, Any], tuple[Sweep, Sweep]]:
+    """The figures of a model with exits, and its answers on dev and on test at all thresholds."""
     temperatures = [fit_temperature(at, dev) for at in logits["dev"]]
     scored = {part: score_exits(PLAIN, logits[part], temperatures) for part in logits}
     thresholds = (0.0, *thresholds_of(PLAIN, logits["dev"].shape[-1]))
@@ -105,7 +105,7 @@ def _early_exit(
         "chosen": [{"allowed": allowed, **_judged(on_dev, on_test, allowed)} for allowed in LOSSES],
         "rules": rules,
     }
-    return figures, on_test
+    return figures, (on_dev, on_test)
 
 
 def _chance(logits: Tensor, temperature: float) -> float:
@@ -176,15 +176,17 @@ def _cascade(
     return {"small_layers": small_layers, "curve": curve, "chosen": chosen}
 
 
-def _at_cost(sweep: Sweep, layers: int, cut: Tensor) -> dict[str, Any]:
-    """The curve's best accuracy at no more than these mean layers, and its gain over a cut model.
+def _at_cost(on_dev: Sweep, on_test: Sweep, layers: int, cut: Tensor) -> dict[str, Any]:
+    """The curve's accuracy at no more than these mean layers, and its gain over a cut model.
 
-    `cut` is that model's right answers, bool `[rows]`. At threshold 0 all leave at the first exit.
+    The threshold is the one of those that dev can afford that is best there. `cut` is the other
+    model's right answers on test, bool `[rows]`. At threshold 0 all leave at the first exit.
     """
-    points = sweep.points()
+    points = on_dev.points()
     affordable = [place for place, point in enumerate(points) if point.mean_layers <= layers]
     best = max(affordable, key=lambda place: points[place].accuracy)
-    return {"accuracy": points[best].accuracy, "gain": _gain(sweep.right[best], cut)}
+    right = on_test.right[best]
+    return {"accuracy": right.double().mean().item(), "gain": _gain(right, cut)}
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
