@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +23,15 @@ from typing import Any
 import grpc
 import grpc.aio
 import uvloop
-from overhead import CLASSIFY, ROOT, InstantBackend, instant_config, unary_messages, unary_rate
+from overhead import (
+    CLASSIFY,
+    ROOT,
+    InstantBackend,
+    cpu_seconds,
+    instant_config,
+    unary_messages,
+    unary_rate,
+)
 
 from offramp.cli.bench import read_texts
 from offramp.cli.load.report import circumstances, yardstick
@@ -132,12 +139,6 @@ async def _serve(checkpoint: Path, messages: Sequence[bytes], pipe: Connection) 
 def server_process(checkpoint: Path, messages: Sequence[bytes], pipe: Connection) -> None:
     """Serve all rungs in one process until told to stop."""
     uvloop.run(_serve(checkpoint, messages, pipe))
-
-
-def cpu_seconds(process: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

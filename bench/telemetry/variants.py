@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from offramp.server.telemetry.setup import Telemetry, configure
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "bench"))
-from overhead import InstantBackend, instant_config  # noqa: E402
+from overhead import InstantBackend, cpu_seconds, instant_config  # noqa: E402
 
 CHECKPOINT = ROOT / "checkpoints" / "sst2-minilm"
 
@@ -45,8 +44,8 @@ class Server:
     pid: int
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far, user and system, in nanoseconds' resolution."""
-        return time.clock_gettime((~self.pid << 3) | 2)  # Linux's clock of another process
+        """As `overhead.cpu_seconds` of its process."""
+        return cpu_seconds(self.pid)
 
 
 @contextmanager
