@@ -33,6 +33,9 @@ from table import BFLOAT16, FULL_DEPTH, OURS, best_of, rate_of, setting_of, writ
 from offramp.cli.bench import read_texts
 from offramp.cli.load.report import circumstances
 
+TAIL_LOAD = 0.8
+"""Share of the best peer's saturation at which tails are measured."""
+
 Part = tuple[str, Callable[[], None]]
 
 
@@ -74,12 +77,11 @@ class Comparison:
             return
         yield from self._peer(first)
         yield from self._first(OURS)
-        yield from self._pair(1, min(1, self.args.tails))
         yield from self._first(FULL_DEPTH)
         yield from self._first(BFLOAT16)
         for name in others:
             yield from self._peer(name)
-        yield from self._pair(self.args.rounds, self.args.tails)
+        yield from self._again()
 
     def _settings(self, name: str) -> Iterator[Part]:
         if name not in self.record["tried"]:
@@ -94,17 +96,24 @@ class Comparison:
         if not self.record["served"].get(name):
             yield f"{name}: saturation", partial(self._serve, name)
 
-    def _pair(self, rounds: int, tails: int) -> Iterator[Part]:
+    def _again(self) -> Iterator[Part]:
+        """More saturations of ours and the best peer, then the tails of both, all at one rate."""
         best = best_of(self.record)
-        pair = (best, OURS) if best else ()
-        for section, times, measure in (
-            ("served", rounds, self._serve),
-            ("tails", tails, self._tail),
-        ):
-            for done in range(times):
-                for name in pair:
-                    if len(self.record[section].get(name, [])) <= done:
-                        yield f"{name}: {section} again", partial(measure, name)
+        if best is None:
+            return
+        yield from self._in_turn("served", best, self.args.rounds, self._serve)
+        if self.record.get("tails_beside") != best or not any(self.record["tails"].values()):
+            rate = TAIL_LOAD * rate_of(self.record, best)
+            self.record |= {"tails": {}, "tails_beside": best, "tails_rate": rate}
+        yield from self._in_turn("tails", best, self.args.tails, self._tail)
+
+    def _in_turn(
+        self, section: str, peer: str, times: int, measure: Callable[[str], None]
+    ) -> Iterator[Part]:
+        for done in range(times):
+            for name in (peer, OURS):
+                if len(self.record[section].get(name, [])) <= done:
+                    yield f"{name}: {section} again", partial(measure, name)
 
     def _try(self, name: str) -> None:
         tried: list[Figures] = []
@@ -128,8 +137,7 @@ class Comparison:
         self.record["served"].setdefault(name, []).append(self.bench.served(self._subject(name)))
 
     def _tail(self, name: str) -> None:
-        rate = 0.8 * rate_of(self.record, best_of(self.record) or name)
-        found = self.bench.tail(self._subject(name), rate)
+        found = self.bench.tail(self._subject(name), self.record["tails_rate"])
         self.record["tails"].setdefault(name, []).append(found)
 
     def _subject(self, name: str) -> Subject:
