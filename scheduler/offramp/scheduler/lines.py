@@ -7,7 +7,7 @@ from offramp.scheduler.policy import Policy, Ready
 from offramp.scheduler.reach import Reach
 from offramp.scheduler.request import Request
 
-LONGEST_TURN = 64
+LONGEST_TURN = 16
 """Steps after which a line that has waited for them runs next, whatever the policy prefers."""
 
 RELEARN = 32
