@@ -39,6 +39,7 @@ CONFIG = ModelConfig(
 VARIANTS = [
     CONFIG,
     replace(CONFIG, pooling=Pooling.CLS),
+    replace(CONFIG, pooling=Pooling.ATTENTION),
     *(
         replace(CONFIG, encoder=replace(SHAPE, activation=activation, embedding_size=16))
         for activation in (Activation.GELU_NEW, Activation.RELU, Activation.SILU)

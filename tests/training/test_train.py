@@ -98,6 +98,7 @@ def stop_once_moved(state: Path, before: int) -> None:
         ("--recipe", "alternating", "--pooling", "cls", "--exits", "1", "3"),
         ("--recipe", "joint", "--equilibrium", "--bfloat16"),
         ("--recipe", "joint", "--separation", "0.8"),
+        ("--recipe", "joint", "--pooling", "attention"),
     ],
     ids=lambda recipe: recipe[1],
 )

@@ -155,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="of the encoder, at its peak")
     add("--head-learning-rate", type=float, help="of the exit heads")
     add("--mix-learning-rate", type=float, help="of the layer mixes")
+    add("--query-learning-rate", type=float, help="of the queries of --pooling attention")
     add("--weight-decay", type=float, help="of the encoder's matrices")
     add("--warmup-share", type=float, help="share of the steps that warm up")
     add("--decay", action=argparse.BooleanOptionalAction, help="decay the rates to nothing")

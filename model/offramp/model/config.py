@@ -7,10 +7,16 @@ from typing import Any, Self
 
 
 class Pooling(StrEnum):
-    """How the tokens of a row become the one vector that feeds the exit heads."""
+    """How the tokens of a row become the one vector that feeds the exit heads.
+
+    Their mean, the first one through the pooler, or a mean weighted by attention: each layer has
+    a learned query, and a token counts by the softmax of its product with that (Lin et al., "A
+    Structured Self-attentive Sentence Embedding", ICLR 2017, with one hop and no hidden layer).
+    """
 
     MEAN = "mean"
     CLS = "cls"
+    ATTENTION = "attention"
 
 
 class Activation(StrEnum):

@@ -28,6 +28,12 @@ class StageOutput:
     logits: Tensor
 
 
+def attended(rows: Tensor, query: Tensor) -> Tensor:
+    """Mean of the tokens of `[rows, length, hidden]`, weighted by a query: `[rows, hidden]`."""
+    weights = torch.matmul(rows, query).float().softmax(1).to(rows.dtype)
+    return torch.matmul(weights.unsqueeze(1), rows).squeeze(1)
+
+
 class ExitHead(nn.Module):
     """Layer mix and linear classifier of one exit."""
 
@@ -55,6 +61,9 @@ class MultiExitModel(nn.Module):
         size = config.encoder.hidden_size
         self.encoder = Encoder(config.encoder, dropout)
         self.pooler = nn.Linear(size, size) if config.pooling is Pooling.CLS else None
+        # All zero, attention is the mean.
+        queries = torch.zeros(config.encoder.layers, size)
+        self.queries = nn.Parameter(queries) if config.pooling is Pooling.ATTENTION else None
         self.heads = nn.ModuleList(
             ExitHead(layers, size, len(config.labels), dropout) for layers in config.exit_layers
         )
@@ -70,7 +79,7 @@ class MultiExitModel(nn.Module):
         vectors = [] if pooled is None else [pooled]
         for index in self.config.stage_layers(stage):
             hidden = self.encoder.layer(index, hidden, layout)
-            vectors.append(self._pool(hidden, layout).unsqueeze(1))
+            vectors.append(self._pool(index, hidden, layout).unsqueeze(1))
         pooled = torch.cat(vectors, dim=1)
         return StageOutput(hidden, pooled, self.heads[stage](pooled))
 
@@ -84,8 +93,10 @@ class MultiExitModel(nn.Module):
             logits.append(output.logits)
         return logits
 
-    def _pool(self, hidden: Tensor, layout: Layout) -> Tensor:
+    def _pool(self, layer: int, hidden: Tensor, layout: Layout) -> Tensor:
         rows = [run.of(hidden) for run in layout.runs]
+        if self.queries is not None:
+            return torch.cat([attended(run, self.queries[layer]) for run in rows])
         if self.pooler is None:
             return torch.cat([run.mean(1) for run in rows])
         first: Tensor = self.pooler(torch.cat([run[:, 0] for run in rows]))

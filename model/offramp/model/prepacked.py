@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from offramp.model.config import Pooling
 from offramp.model.encoder import EncoderLayer
-from offramp.model.exits import ExitHead, MultiExitModel, StageOutput
+from offramp.model.exits import ExitHead, MultiExitModel, StageOutput, attended
 from offramp.model.packing import Layout, PackedTokens
 from offramp.model.projection import Projection
 
@@ -86,6 +86,8 @@ class PrepackedRunner:
         self._heads = [_head(head) for head in model.heads if isinstance(head, ExitHead)]
         self._pooler = model.pooler if model.config.pooling is Pooling.CLS else None
         self.dtype = projection.dtype
+        queries = model.queries
+        self._queries = None if queries is None else queries.detach().to(self.dtype)
 
     def embed(self, packed: PackedTokens) -> Tensor:
         """Hidden states before the first layer: `[tokens, hidden]`."""
@@ -102,7 +104,7 @@ class PrepackedRunner:
             hidden = functional.pad(hidden, (0, 0, 0, fill))
         for index in self._stages[stage]:
             hidden = self._layers[index](hidden, layout)
-            vectors.append(self._pool(hidden, layout).unsqueeze(1))
+            vectors.append(self._pool(index, hidden, layout).unsqueeze(1))
         pooled = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
         return StageOutput(hidden[:tokens], pooled, self._heads[stage](pooled))
 
@@ -116,10 +118,14 @@ class PrepackedRunner:
         for count in sorted({token_bucket(count) for count in range(1, tokens + 1)}):
             self._layers[0].compile(torch.zeros(count, self._size, dtype=self.dtype))
 
-    def _pool(self, hidden: Tensor, layout: Layout) -> Tensor:
+    def _pool(self, layer: int, hidden: Tensor, layout: Layout) -> Tensor:
         rows = [run.of(hidden) for run in layout.runs]
         if self._pooler is None:
-            means = [run.mean(1) for run in rows]
+            if self._queries is None:
+                means = [run.mean(1) for run in rows]
+            else:
+                query = self._queries[layer]
+                means = [attended(run, query) for run in rows]
             return means[0] if len(means) == 1 else torch.cat(means)
         first: Tensor = self._pooler(torch.cat([run[:, 0] for run in rows]).float())
         return first.tanh().to(self.dtype)

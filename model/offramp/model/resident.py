@@ -111,7 +111,7 @@ class ResidentStages(nn.Module):
             layer = self._model.encoder.layers[index]
             assert isinstance(layer, EncoderLayer)
             hidden = self._layer(layer, hidden, places)
-            self._pooled[inputs.slots, index] = self._pool(hidden, places, lengths)
+            self._pooled[inputs.slots, index] = self._pool(index, hidden, places, lengths)
         if stage + 1 < self.config.exits:
             self._hidden.index_copy_(0, places.stored, hidden)
         return self._read(stage, self._pooled[inputs.slots])
@@ -162,15 +162,29 @@ class ResidentStages(nn.Module):
         )
         return attended[0].transpose(0, 1).flatten(1)
 
-    def _pool(self, hidden: Tensor, places: _Places, lengths: Tensor) -> Tensor:
+    def _pool(self, layer: int, hidden: Tensor, places: _Places, lengths: Tensor) -> Tensor:
         if self.config.pooling is Pooling.CLS:
             first = hidden[places.bounds[:-1].long().clamp(max=len(hidden) - 1)]
             assert self._model.pooler is not None
             pooled: Tensor = self._model.pooler(first)
             return pooled.tanh()
+        if self._model.queries is not None:
+            return self._attended(torch.mv(hidden, self._model.queries[layer]), hidden, places)
         sums = hidden.new_zeros(self.max_rows + 1, hidden.shape[1], dtype=torch.float32)
         sums.index_add_(0, places.row, hidden.float())
         return (sums[:-1] / lengths).to(hidden.dtype)
+
+    def _attended(self, scores: Tensor, hidden: Tensor, places: _Places) -> Tensor:
+        """Mean of each row's tokens, weighted by the softmax of their scores, `[tokens]`."""
+        scores = scores.float()
+        highest = scores.new_full((self.max_rows + 1,), -torch.inf)
+        highest.scatter_reduce_(0, places.row, scores, "amax")
+        weights = (scores - highest[places.row]).exp().unsqueeze(1)
+        sums = weights.new_zeros(self.max_rows + 1, hidden.shape[1])
+        sums.index_add_(0, places.row, weights * hidden.float())
+        total = weights.new_zeros(self.max_rows + 1, 1).index_add_(0, places.row, weights)
+        # The highest weight of a row is 1; rows without a token have none.
+        return (sums / total.clamp(min=1))[:-1].to(hidden.dtype)
 
     def _read(self, stage: int, pooled: Tensor) -> Tensor:
         mix = self._mixes[stage]

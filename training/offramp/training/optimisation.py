@@ -13,14 +13,17 @@ from offramp.training.recipe import TrainingConfig
 
 
 def optimizer_of(model: MultiExitModel, config: TrainingConfig) -> AdamW:
-    """AdamW with rates of their own for heads and layer mixes, which start from nothing."""
+    """AdamW with rates of their own for heads, mixes and queries, which start from nothing."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     heads: list[nn.Parameter] = []
     mixes: list[nn.Parameter] = []
+    queries: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if name.endswith(".mix"):
             mixes.append(parameter)
+        elif name == "queries":
+            queries.append(parameter)
         elif name.startswith("heads."):
             heads.append(parameter)
         elif parameter.ndim > 1:
@@ -33,6 +36,7 @@ def optimizer_of(model: MultiExitModel, config: TrainingConfig) -> AdamW:
             {"params": plain, "lr": config.learning_rate, "weight_decay": 0.0},
             {"params": heads, "lr": config.head_learning_rate, "weight_decay": 0.0},
             {"params": mixes, "lr": config.mix_learning_rate, "weight_decay": 0.0},
+            {"params": queries, "lr": config.query_learning_rate, "weight_decay": 0.0},
         ],
         fused=True,
     )

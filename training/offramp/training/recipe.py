@@ -43,6 +43,7 @@ class TrainingConfig:
     learning_rate: float = 5e-5
     head_learning_rate: float = 1e-3
     mix_learning_rate: float = 1e-2
+    query_learning_rate: float = 3e-3
     weight_decay: float = 0.01
     warmup_share: float = 0.06
     decay: bool = True
@@ -87,6 +88,7 @@ PAPER = TrainingConfig(
     learning_rate=2e-5,
     head_learning_rate=2e-5,
     mix_learning_rate=2e-5,
+    query_learning_rate=2e-5,
     weight_decay=0.0,
     warmup_share=0.0,
     decay=False,
