@@ -22,29 +22,32 @@ from offramp.training.tuning import fit_rule
 LOSSES = (0.005, 0.01)
 DRAWS = 1000
 CHANCES = 100
+POOLED_AS_CUTS = ("joint", "taught", "mixed")
+"""Models with exits that pool tokens as the cut ones do: what is said of them is said of exits."""
 
 
 def analyse(
-    dataset: str,
     directory: Path,
+    said: Path,
     pretrained: PretrainedEncoder,
     parts: dict[str, Dataset],
-    max_tokens: int,
+    read_tokens: int,
 ) -> dict[str, Any]:
-    """Everything about the models of one dataset that are there, as JSON; `joint` must be."""
-    logits = {
-        path.suffixes[0].removeprefix("."): torch.load(path)
-        for path in sorted(directory.glob(f"{dataset}.*.pt"))
-    }
+    """Everything about the models in `directory` whose logits are in `said`, as JSON.
+
+    `joint` must be among them.
+    """
+    logits = {path.stem: torch.load(path) for path in sorted(said.glob("*.pt"))}
     models = {name: json.loads((directory / f"{name}.json").read_text()) for name in logits}
     dev, test = truth(parts["dev"]), truth(parts["test"])
     exits: dict[str, dict[str, Any]] = {}
     sweeps: dict[str, tuple[Sweep, Sweep]] = {}
-    for name in ("joint", "taught", "mixed"):
+    for name in (*POOLED_AS_CUTS, "attending"):
         if name in logits:
             layers = models[name]["exit_layers"]
             exits[name], sweeps[name] = _early_exit(logits[name], dev, test, layers)
-    best = max(exits, key=lambda name: exits[name]["dev_score"])
+    compared = [name for name in POOLED_AS_CUTS if name in exits]
+    best = max(compared, key=lambda name: exits[name]["dev_score"])
     cuts: list[dict[str, Any]] = []
     for cut in sorted(name for name in models if name.startswith("cut")):
         right, layers = logits[cut]["test"][-1].argmax(-1) == test, models[cut]["layers"]
@@ -56,7 +59,7 @@ def analyse(
     answers = logits[best]["test"].argmax(-1)
     agreement = (answers == answers[-1]).double().mean(0)
     sizes, times = ("parameters", "head_parameters"), ("train_seconds", "train_cpu_seconds")
-    keys = ("training", *sizes, *times, "epochs")
+    keys = ("training", "goes_on_from", *sizes, *times, "epochs")
     depth = models["joint"]["layers"]
     return {
         "full_depth": None if plain is None else _accuracy(plain["test"][-1], test),
@@ -64,9 +67,9 @@ def analyse(
         "best": best,
         "cuts": cuts,
         "cascade": None if small is None else _cascade(small, large, dev, test, 2, depth),
-        "models": {name: {key: model[key] for key in keys} for name, model in models.items()},
+        "models": {name: {key: model.get(key) for key in keys} for name, model in models.items()},
         "difficulty": {
-            "length": spearman(first_confidence, lengths(pretrained, parts["test"], max_tokens)),
+            "length": spearman(first_confidence, lengths(pretrained, parts["test"], read_tokens)),
             "agreement": spearman(first_confidence, agreement),
         },
     }

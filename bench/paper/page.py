@@ -55,10 +55,12 @@ def _head(missing: Sequence[str]) -> Iterator[str]:
         "Schwartz et al. (ACL 2020) cut BERT at several layers, train each part separately, and"
         " show that one model with exits keeps up with all of them. `bench/paper/experiment.py`"
         " does the same on a 6-layer MiniLM: all exits trained together (`joint`, the paper's loss;"
-        " `mixed` with self-distillation; `taught` by the plain fine-tune, where layers serve the"
-        " next exit first), the encoder plainly fine-tuned, the encoder cut after 1, 2 and 4"
-        " layers, and a cascade of the 2-layer cut and full depth. Thresholds and the model of the"
-        " summary are chosen on dev, test tells. SNLI and MNLI share their models, trained on both."
+        " `mixed` with self-distillation; `taught` by the plain fine-tune, layers serving the next"
+        " exit first; `attending` like it, with attention pooling where the cuts and all others"
+        " have the mean), the encoder"
+        " plainly fine-tuned, the encoder cut after 1, 2 and 4 layers, and a cascade of the 2-layer"
+        " cut and full depth. Thresholds and the model of the summary are chosen on dev, test"
+        " tells. SNLI and MNLI share their models, trained on both."
     )
     yield ""
     yield (
@@ -137,7 +139,7 @@ def _dataset(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     untrained = ", ".join(model for model in MODELS if model not in result["models"])
     yield (
         f"{rows['train']} train ({' and '.join(NAMES[one] for one in result['sources'])}),"
-        f" {rows['dev']} dev and {rows['test']} test texts, {budget['max_tokens']} tokens,"
+        f" {rows['dev']} dev and {rows['test']} test texts, {_tokens(budget)},"
         f" {budget['epochs']} {'epoch' if budget['epochs'] == 1 else 'epochs'} at a learning rate"
         f" of {result['training']['learning_rate']:g}, from {result['encoder']};"
         f" {result['machine']}."
@@ -188,13 +190,19 @@ def _dataset(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def _tokens(budget: Mapping[str, Any]) -> str:
+    judged = budget["judged_tokens"]
+    return f"{budget['max_tokens']} tokens{f' in training and {judged} after it' if judged else ''}"
+
+
 def _teaching(models: Mapping[str, Any]) -> str:
     if "taught" not in models:
         return ""
-    training = models["taught"]["training"]
+    training, start = models["taught"]["training"], models["taught"]["goes_on_from"]
+    goes_on = f" `taught` goes on from `{start}` for as many epochs again." if start else ""
     return (
-        f" Of the losses of `taught` {training['distillation']:.0%} come from its teacher, and of"
-        f" later exits' gradients {training['separation']:.0%} are dropped at each exit."
+        f"{goes_on} Of the losses of `taught` {training['distillation']:.0%} come from its teacher,"
+        f" and of later exits' gradients {training['separation']:.0%} are dropped at each exit."
     )
 
 

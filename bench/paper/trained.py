@@ -13,7 +13,7 @@ from torch import Tensor
 
 from offramp.model.checkpoint import load_checkpoint, save_checkpoint
 from offramp.model.config import ModelConfig, Pooling
-from offramp.model.pretrained import PretrainedEncoder
+from offramp.model.pretrained import PretrainedEncoder, load_pretrained
 from offramp.model.tokenizer import TextTokenizer
 from offramp.training.batches import tokenize
 from offramp.training.data import Dataset, Example, load_dataset
@@ -27,20 +27,30 @@ DEV_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a study may cost: rows of each part (0: all), tokens a text, epochs."""
+    """What a study may cost: rows of each part (0: all), tokens a text, epochs.
+
+    `judged_tokens` is the limit of dev and test texts where it is not that of training.
+    """
 
     train_rows: int
     dev_rows: int
     test_rows: int
     max_tokens: int
     epochs: int
+    judged_tokens: int = 0
+
+    @property
+    def read_tokens(self) -> int:
+        """Tokens of a dev or test text that are read."""
+        return self.judged_tokens or self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """A model to train: the encoder's first `layers`, exits after some of them, a recipe.
 
-    And who teaches it: another model of the study, which must be trained by then.
+    With a teacher, another model of the study that must be trained by then, it goes on from that
+    one's encoder.
     """
 
     name: str
@@ -48,6 +58,7 @@ class Spec:
     exit_layers: tuple[int, ...]
     training: TrainingConfig
     teacher: str | None = None
+    pooling: Pooling = Pooling.MEAN
 
 
 def load_part(directory: Path, part: str, rows: int) -> Dataset:
@@ -94,8 +105,12 @@ def run(
     if record.exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
-    cut = _cut(pretrained, spec.layers)
-    shape = ModelConfig(cut.config, train.labels, spec.exit_layers, Pooling.MEAN, max_tokens)
+    start, teacher = pretrained, None
+    if spec.teacher:
+        start = load_pretrained(str(directory / spec.teacher))
+        teacher = load_checkpoint(directory / spec.teacher).model
+    cut = _cut(start, spec.layers)
+    shape = ModelConfig(cut.config, train.labels, spec.exit_layers, spec.pooling, max_tokens)
     log: list[Progress] = []
 
     def report(progress: Progress) -> None:
@@ -105,7 +120,6 @@ def run(
 
     started, before = time.monotonic(), _cpu_seconds()
     saving = Saving(directory / f"{spec.name}.state")
-    teacher = load_checkpoint(directory / spec.teacher).model if spec.teacher else None
     checkpoint = finetune(
         cut, shape, train, dev, spec.training, report, teacher=teacher, saving=saving
     )
@@ -113,6 +127,7 @@ def run(
     save_checkpoint(checkpoint, directory / spec.name)
     content = {
         **asdict(spec),
+        "goes_on_from": spec.teacher,
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         "head_parameters": sum(p.numel() for p in checkpoint.model.heads.parameters()),
         "train_seconds": seconds,
@@ -123,19 +138,21 @@ def run(
     saving.path.unlink(missing_ok=True)
 
 
-def logits_of(name: str, directory: Path, dataset: str, parts: Mapping[str, Dataset]) -> None:
-    """What a trained model's exits say of dev and test, in `DATASET.NAME.pt`, once."""
-    path = directory / f"{dataset}.{name}.pt"
+def logits_of(
+    name: str, directory: Path, said: Path, parts: Mapping[str, Dataset], read_tokens: int
+) -> None:
+    """What a trained model's exits say of dev and test, in the file `NAME.pt` of `said`, once."""
+    path = said / f"{name}.pt"
     if path.exists():
         return
     checkpoint = load_checkpoint(directory / name)
+    tokenizer = TextTokenizer(checkpoint.tokenizer.definition, read_tokens)
     device = next(checkpoint.model.parameters()).device
     found = {
-        part: exit_logits(
-            checkpoint.model, tokenize(parts[part].examples, checkpoint.tokenizer), device
-        )
+        part: exit_logits(checkpoint.model, tokenize(parts[part].examples, tokenizer), device)
         for part in ("dev", "test")
     }
+    said.mkdir(parents=True, exist_ok=True)
     torch.save(found, path)
 
 
