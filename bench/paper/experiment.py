@@ -32,8 +32,8 @@ SHIPPED = Path(__file__).parents[2] / "checkpoints" / "sst2-minilm"
 class Study:
     """What the models of a dataset are trained on, at what rate, and from which encoder.
 
-    Without an encoder of its own a study starts from the one on the command line. `separation` is
-    that of `taught`.
+    Without an encoder of its own a study starts from the one on the command line. `separation`
+    and `taught_epochs` are those of `taught`; without the latter it goes on for as many again.
     """
 
     sources: tuple[str, ...]
@@ -41,6 +41,7 @@ class Study:
     learning_rate: float
     encoder: Path | None = None
     separation: float = 0.4
+    taught_epochs: int = 0
 
 
 NLI = ("snli", "mnli")
@@ -48,8 +49,8 @@ STUDIES = {
     "sst2": Study(("sst2",), Budget(0, 0, 0, 128, 2), 7e-5),
     "ag_news": Study(("ag_news",), Budget(0, 3000, 0, 96, 1), 7e-5, separation=0.2),
     "imdb": Study(("imdb",), Budget(5000, 1000, 2500, 256, 1, 512), 5e-5, SHIPPED, 0.3),
-    "snli": Study(NLI, Budget(0, 3000, 0, 64, 2), 1e-4, separation=0.3),
-    "mnli": Study(NLI, Budget(0, 0, 0, 64, 2), 1e-4, separation=0.3),
+    "snli": Study(NLI, Budget(0, 3000, 0, 64, 2), 1e-4, separation=0.3, taught_epochs=1),
+    "mnli": Study(NLI, Budget(0, 0, 0, 64, 2), 1e-4, separation=0.3, taught_epochs=1),
     "banking77": Study(("banking77",), Budget(0, 0, 0, 64, 4), 2e-4),
 }
 """SNLI and MNLI share their models, trained on both; IMDB, whose reviews are long and so few here,
@@ -135,7 +136,12 @@ def specs_of(study: Study, pretrained: PretrainedEncoder) -> list[Spec]:
     """
     depth = pretrained.config.layers
     training = replace(TRAINING, epochs=study.budget.epochs, learning_rate=study.learning_rate)
-    taught = replace(training, distillation=0.7, separation=study.separation)
+    taught = replace(
+        training,
+        epochs=study.taught_epochs or study.budget.epochs,
+        distillation=0.7,
+        separation=study.separation,
+    )
     every = tuple(range(1, depth + 1))
     specs = [
         Spec("joint", depth, every, training),
