@@ -40,11 +40,11 @@ class Graph:
 
 
 def export(checkpoint: Path, output: Path) -> None:
-    """Write the graph of a BERT-like checkpoint that pools by the mean."""
+    """Write the graph of a BERT-like checkpoint that pools by the mean or by attention."""
     model = json.loads((checkpoint / "config.json").read_text())["model"]
     shape = model["encoder"]
-    if model["pooling"] != "mean" or shape["activation"] != "gelu" or shape["position_offset"]:
-        raise SystemExit("only mean-pooled BERT checkpoints with GELU are exported")
+    if model["pooling"] == "cls" or shape["activation"] != "gelu" or shape["position_offset"]:
+        raise SystemExit("only BERT checkpoints with GELU that pool all tokens are exported")
     state = load_file(checkpoint / "model.safetensors")
     weights = {name: value.astype(np.float32) for name, value in state.items()}
     epsilon = shape["layer_norm_eps"]
@@ -55,7 +55,6 @@ def export(checkpoint: Path, output: Path) -> None:
 
     graph.weight("zero", np.array(0, np.int64))
     graph.weight("one", np.array(1, np.int64))
-    graph.weight("last_axis", np.array([-1], np.int64))
     graph.weight("axis_one", np.array([1], np.int64))
     graph.node("Shape", ["ids"], "length_only", start=1, end=2)
     graph.node("Squeeze", ["length_only"], "length")
@@ -72,13 +71,12 @@ def export(checkpoint: Path, output: Path) -> None:
     )
 
     graph.node("Cast", ["mask"], "mask_float", to=TensorProto.FLOAT)
-    graph.node("ReduceSum", ["mask_float", "axis_one"], "lengths", keepdims=1)
-    graph.node("Div", ["mask_float", "lengths"], "mean_weights")
-    graph.node("Unsqueeze", ["mean_weights", "axis_one"], "pooling")
+    graph.node("Log", ["mask_float"], "mask_scores")
+    queries = weights.get("queries", np.zeros((shape["layers"], shape["hidden_size"]), np.float32))
     pooled = []
-    for index in range(shape["layers"]):
+    for index, query in enumerate(queries):
         hidden = _layer(graph, index, hidden, shape["heads"], epsilon)
-        pooled.append(graph.node("MatMul", ["pooling", hidden], f"pooled.{index}"))
+        pooled.append(_pool(graph, index, hidden, query))
 
     head = f"heads.{len(model['exit_layers']) - 1}"
     mix = np.exp(weights[f"{head}.mix"] - weights[f"{head}.mix"].max())
@@ -128,6 +126,17 @@ def _layer(graph: Graph, index: int, hidden: str, heads: int, epsilon: float) ->
         f"{own}.output",
         epsilon=epsilon,
     )
+
+
+def _pool(graph: Graph, index: int, hidden: str, query: np.ndarray) -> str:
+    """The tokens' mean, weighted by a query; one of zeros weighs them alike."""
+    own = f"pool.{index}"
+    graph.weight(f"{own}.query", query)
+    scores = graph.node("MatMul", [hidden, f"{own}.query"], f"{own}.scores")
+    masked = graph.node("Add", [scores, "mask_scores"], f"{own}.masked")
+    weights = graph.node("Softmax", [masked], f"{own}.weights", axis=1)
+    row = graph.node("Unsqueeze", [weights, "axis_one"], f"{own}.row")
+    return graph.node("MatMul", [row, hidden], f"pooled.{index}")
 
 
 def _norm(own: str, name: str) -> tuple[str, str]:
