@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import fakes
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import DeadlineUnreachableError, StepFailedError
-from offramp.scheduler.lines import LONGEST_TURN
+from offramp.scheduler.lines import LONGEST_STAY, LONGEST_TURN
 from offramp.scheduler.policy import Adaptive, Policy, Ready
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import (
@@ -73,19 +74,29 @@ class Spiteful:
         return ready[0].stage
 
 
-def test_no_line_waits_longer_than_its_turn_whatever_the_policy() -> None:
+def test_nobody_stays_longer_than_the_bound_whatever_the_policy() -> None:
     core = fakes.scheduler(policy=Spiteful(), max_batch_rows=1, slots=400)
     first = fakes.request(confidences=(0.1, 0.1, 0.1))
     flood = [fakes.request(0.5 * at, confidences=(0.9, 0.9, 0.9)) for at in range(1, 600)]
     trace = simulate(core, [first, *flood], fakes.read, lambda _: 1.0)
     order = [departure.request for departure in trace.departures]
-    assert order.index(first) <= 2 * (LONGEST_TURN + 3)
+    assert LONGEST_STAY - 2 <= order.index(first) <= LONGEST_STAY
     assert len(order) == 600
+
+
+def test_no_line_waits_longer_than_its_turn_whoever_has_stayed_too_long() -> None:
+    core = fakes.scheduler(policy=Spiteful(), max_batch_rows=1, slots=400)
+    crowd = [fakes.request(confidences=(0.1, 0.1, 0.1)) for _ in range(100)]
+    trace = simulate(core, crowd, fakes.read, lambda _: 1.0)
+    turns = [at for at, batch in enumerate(trace.batches) if batch.stage == 0]
+    waits = [later - earlier for earlier, later in pairwise(turns)]
+    assert len(turns) == 100
+    assert LONGEST_TURN <= max(waits) <= LONGEST_TURN + 3
 
 
 @pytest.mark.parametrize("priority", Priority)
 def test_neither_class_starves_the_other(priority: Priority) -> None:
-    """The bound of `Lines`: a request leaves within 2 L (M / B + 1) T steps, T = 64 + L."""
+    """The bound of `Lines`: a request leaves within 2 L (M / B + 1) (LONGEST_TURN + L) steps."""
     stages, rows = 3, 4
     other = Priority.BULK if priority is Priority.INTERACTIVE else Priority.INTERACTIVE
     core = fakes.scheduler(stages, max_batch_rows=rows, slots=32)

@@ -1,5 +1,7 @@
 """The lines of all stages together, and what could be run of each."""
 
+from collections.abc import Sequence
+
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.line import Line
@@ -7,8 +9,11 @@ from offramp.scheduler.policy import Policy, Ready
 from offramp.scheduler.reach import Reach
 from offramp.scheduler.request import Request
 
-LONGEST_TURN = 16
-"""Steps after which a line that has waited for them runs next, whatever the policy prefers."""
+LONGEST_STAY = 28
+"""Steps in a slot after which a request's line runs next, whatever the policy prefers."""
+
+LONGEST_TURN = 32
+"""Steps after which a line that has waited for them runs next, before all others."""
 
 RELEARN = 32
 """Steps between two looks at the best step sizes and at the work of each stage."""
@@ -20,6 +25,9 @@ SHARED = 0.75
 
 class Lines:
     """One line a stage; the policy chooses among them, but none waits for ever.
+
+    Whoever has been in a slot for LONGEST_STAY steps goes before whatever the policy prefers, and a
+    line that has not run for LONGEST_TURN steps goes before these.
 
     No starvation. A rank is a deadline or a time of arrival plus a patience, whichever is sooner:
     in a line only those can pass a request that arrived before its rank, M of them say, fewer than
@@ -59,9 +67,9 @@ class Lines:
             ready = [stage for stage in ready if self._fills(stage)]
         if not ready:
             return None
-        longest = min(ready, key=lambda stage: self._ran[stage.stage])
-        if self._steps - self._ran[longest.stage] >= LONGEST_TURN:
-            return longest.stage
+        due = self._due([stage.stage for stage in ready])
+        if due is not None:
+            return due
         if len(ready) == 1:
             return ready[0].stage
         return self._policy.choose(ready, self._most_rows())
@@ -101,7 +109,11 @@ class Lines:
         if free_workers > 1:
             rows = min(rows, self._share(stage, free_workers))
         self._ran[stage] = self._steps
-        return self.of[stage].take(rows, self._step_tokens[stage])
+        taken = self.of[stage].take(rows, self._step_tokens[stage])
+        if stage == 0:
+            for request in taken:
+                request.admitted = self._steps
+        return taken
 
     def stepped(self) -> None:
         """Count a step, and now and then look again at what was learned of the cost."""
@@ -115,6 +127,16 @@ class Lines:
             if all(work):
                 self._reach.weigh([seconds / max(work) for seconds in work])
         self._steps += 1
+
+    def _due(self, stages: Sequence[int]) -> int | None:
+        """The line that has waited too long, or else that whose first has stayed too long."""
+        turn = min(stages, key=self._ran.__getitem__)
+        if self._steps - self._ran[turn] >= LONGEST_TURN:
+            return turn
+        firsts = [(self.of[stage].first, stage) for stage in stages if stage]
+        admitted = [(first.admitted, stage) for first, stage in firsts if first is not None]
+        since, stay = min(admitted, default=(self._steps, 0))
+        return stay if self._steps - since >= LONGEST_STAY else None
 
     def _rows(self, stage: int, waiting: int, free_slots: int) -> int:
         """Requests of a stage that fit one batch, if they are as long as its line's mean."""

@@ -95,8 +95,8 @@ class Request:
 
     `payload` is the backend's (token ids, say), `context` belongs to whoever observes, and
     `deliver` is told once how the request left. Lines run the lowest `rank` first; `predicted` are
-    the seconds to its first stage foreseen when it was submitted; `read_at` is where `reading` was
-    read.
+    the seconds to its first stage foreseen when it was submitted; `admitted` is the number of the
+    step that gave it a slot; `read_at` is where `reading` was read.
     """
 
     payload: object
@@ -112,6 +112,7 @@ class Request:
     reading: Reading | None = None
     read_at: int = -1
     submitted: float = 0.0
+    admitted: int = 0
     predicted: float = 0.0
     compute: float = 0.0
 

@@ -1,9 +1,9 @@
-"""How long a line may wait for its turn: what the bound costs and saves under a lasting backlog.
+"""How many steps a request may stay: what the bound costs and saves under a lasting backlog.
 
-    python bench/scheduler/turns.py            writes bench/scheduler/turns.json
+    python bench/scheduler/stays.py            writes bench/scheduler/stays.json
 
 More than two batches are there from the start and as much comes as can be answered, so that the
-backlog stays; mean of two seeds, over the bound of 64 steps.
+backlog lasts; mean of two seeds, over no bound but that on a line's turn.
 """
 
 import json
@@ -18,19 +18,19 @@ from offramp.scheduler.workload import Workload
 
 SHAPES = ((64.0, 128), (8.0, 64), (0.5, 32))
 SHARES = (0.24, 0.36, 0.22, 0.12, 0.04, 0.02)
-TURNS = (8, 16, 32, 64)
+STAYS = (16, 24, 28, 32, 1_000_000)
 SEEDS = (1, 2)
 REQUESTS, LOAD, EXTRA = 8000, 0.97, 32
 FIGURES = ("mean", "p99", "max", "throughput")
 
 
-def figures(fixed_cost: float, rows: int, turn: int) -> dict[str, float]:
+def figures(fixed_cost: float, rows: int, stay: int) -> dict[str, float]:
     """Means over the seeds under one bound."""
     stages = len(SHARES)
     layers = sum(sum(SHARES[stage:]) for stage in range(stages))
     rule = rules(fixed_cost, 1.0, rows, stages)["adaptive"]
     machine = Machine(line_cost(fixed_cost, 1.0), stages, rows, rows)
-    lines.LONGEST_TURN = turn
+    lines.LONGEST_STAY = stay
     runs = []
     for seed in SEEDS:
         draw, now = random.Random(seed), 0.0
@@ -46,10 +46,10 @@ def main() -> None:
     """Simulate and write."""
     found = []
     for fixed_cost, rows in SHAPES:
-        of = {turn: figures(fixed_cost, rows, turn) for turn in TURNS}
-        for turn, own in of.items():
-            over = {name: round(own[name] / of[TURNS[-1]][name], 3) for name in FIGURES}
-            found.append({"fixed_cost": fixed_cost, "max_rows": rows, "turn": turn, **over})
+        of = {stay: figures(fixed_cost, rows, stay) for stay in STAYS}
+        for stay, own in of.items():
+            over = {name: round(own[name] / of[STAYS[-1]][name], 3) for name in FIGURES}
+            found.append({"fixed_cost": fixed_cost, "max_rows": rows, "stay": stay, **over})
             print(found[-1], flush=True)
     Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 
