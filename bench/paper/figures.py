@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
+from measures import accuracy, ece_by_chance, gain, spearman
 from torch import Tensor
 from trained import lengths, truth
 
@@ -20,8 +20,6 @@ from offramp.training.temperature import Reliability, fit_temperature
 from offramp.training.tuning import fit_rule
 
 LOSSES = (0.005, 0.01)
-DRAWS = 1000
-CHANCES = 100
 POOLED_AS_CUTS = ("joint", "taught", "mixed")
 """Models with exits that pool tokens as the cut ones do: what is said of them is said of exits."""
 
@@ -62,7 +60,7 @@ def analyse(
     keys = ("training", "goes_on_from", *sizes, *times, "epochs")
     depth = models["joint"]["layers"]
     return {
-        "full_depth": None if plain is None else _accuracy(plain["test"][-1], test),
+        "full_depth": None if plain is None else accuracy(plain["test"][-1], test),
         "exits": exits,
         "best": best,
         "cuts": cuts,
@@ -101,7 +99,7 @@ def _early_exit(
             for at, temperature in zip(logits["test"], temperatures, strict=True)
         ],
         "ece_by_chance": [
-            _chance(at, temperature)
+            ece_by_chance(at, temperature)
             for at, temperature in zip(logits["test"], temperatures, strict=True)
         ],
         "curve": [asdict(point) for point in on_test.points()],
@@ -109,14 +107,6 @@ def _early_exit(
         "rules": rules,
     }
     return figures, (on_dev, on_test)
-
-
-def _chance(logits: Tensor, temperature: float) -> float:
-    """Mean ECE of an exit that is perfectly calibrated, on as many texts: its labels are drawn."""
-    probabilities = (logits.double() / temperature).softmax(-1)
-    draw = torch.Generator().manual_seed(0)
-    drawn = torch.multinomial(probabilities, CHANCES, replacement=True, generator=draw)
-    return fmean(Reliability.of(logits, labels, temperature).ece for labels in drawn.unbind(1))
 
 
 def _chosen(
@@ -139,17 +129,8 @@ def _judged(on_dev: Sweep, on_test: Sweep, allowed: float) -> dict[str, Any]:
     while place and points[place - 1].accuracy_drop <= allowed:
         place -= 1
     point: TradeOff = on_test.points()[place]
-    interval = _gain(on_test.full_right, on_test.right[place])
+    interval = gain(on_test.full_right, on_test.right[place])
     return {**asdict(point), "accuracy_drop_interval": interval}
-
-
-def _gain(right: Tensor, other: Tensor) -> list[float]:
-    """95 % of the bootstrap of what one answerer's accuracy is over another's, paired."""
-    rows = len(right)
-    draws = torch.randint(rows, (DRAWS, rows), generator=torch.Generator().manual_seed(0))
-    gains = (right.double() - other.double())[draws].mean(1)
-    ends: list[float] = gains.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return ends
 
 
 def _cascade(
@@ -189,22 +170,4 @@ def _at_cost(on_dev: Sweep, on_test: Sweep, layers: int, cut: Tensor) -> dict[st
     affordable = [place for place, point in enumerate(points) if point.mean_layers <= layers]
     best = max(affordable, key=lambda place: points[place].accuracy)
     right = on_test.right[best]
-    return {"accuracy": right.double().mean().item(), "gain": _gain(right, cut)}
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    share: float = (logits.argmax(-1) == labels).double().mean().item()
-    return share
-
-
-def spearman(one: Tensor, other: Tensor) -> float:
-    """Correlation of ranks, equal values sharing the mean of theirs."""
-    ranks = torch.stack([_ranks(one), _ranks(other)])
-    return torch.corrcoef(ranks)[0, 1].item()
-
-
-def _ranks(values: Tensor) -> Tensor:
-    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    ends = counts.cumsum(0).double()
-    ranks: Tensor = (ends - (counts.double() - 1) / 2)[inverse]
-    return ranks
+    return {"accuracy": right.double().mean().item(), "gain": gain(right, cut)}
