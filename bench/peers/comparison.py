@@ -1,0 +1,153 @@
+"""A comparison of servers part by part: what was measured, and what is still to do."""
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from bare import full_depth_labels
+from catalog import PEERS, Setting
+from environments import InstallError, exported
+from measure import CHECKED, Bench, Figures, Subject, ours, theirs
+from table import BFLOAT16, FULL_DEPTH, OURS, best_of, rate_of, setting_of
+
+from offramp.cli.bench import read_texts
+from offramp.cli.load.report import circumstances
+
+TAIL_LOAD = 0.8
+"""Share of the best peer's saturation at which tails are measured."""
+
+Part = tuple[str, Callable[[], None]]
+
+
+class Comparison:
+    """A record of parts done, and what is still to do."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.record: Figures = {
+            **circumstances(),
+            "texts": [path.name for path in args.texts],
+            "padded": args.padded,
+            "max_tokens": args.max_tokens,
+            "seconds": args.seconds,
+            "tried": {},
+            "served": {},
+            "tails": {},
+        }
+        if args.json.exists():
+            self.record = json.loads(args.json.read_text())
+        self._bench: Bench | None = None
+
+    @property
+    def bench(self) -> Bench:
+        """What measures, made when it is first needed."""
+        if self._bench is None:
+            texts = mixed(self.args.texts)
+            labels = full_depth_labels(self.args.checkpoint, texts[:CHECKED])
+            model = exported(self.args.checkpoint)
+            self._bench = Bench(texts, labels, model, self.args.seconds, self.args.steps)
+        return self._bench
+
+    def parts(self) -> Iterator[Part]:
+        """What is still to do, one part at a time; each looks at what those before it found."""
+        first, *others = self.args.peers
+        if self.args.tune_only:
+            for name in self.args.peers:
+                yield from self._settings(name)
+            return
+        yield from self._peer(first)
+        yield from self._first(OURS)
+        yield from self._first(FULL_DEPTH)
+        yield from self._first(BFLOAT16)
+        for name in others:
+            yield from self._peer(name)
+        yield from self._again()
+
+    def _settings(self, name: str) -> Iterator[Part]:
+        if name not in self.record["tried"]:
+            yield f"{name}: settings", partial(self._try, name)
+
+    def _peer(self, name: str) -> Iterator[Part]:
+        yield from self._settings(name)
+        if setting_of(self.record, name)[0]:
+            yield from self._first(name)
+
+    def _first(self, name: str) -> Iterator[Part]:
+        if not self.record["served"].get(name):
+            yield f"{name}: saturation", partial(self._serve, name)
+
+    def _again(self) -> Iterator[Part]:
+        """More saturations of ours and the best peer, then the tails of both, all at one rate."""
+        best = best_of(self.record)
+        if best is None:
+            return
+        yield from self._in_turn("served", best, self.args.rounds, self._serve)
+        if self.record.get("tails_beside") != best or not any(self.record["tails"].values()):
+            rate = TAIL_LOAD * rate_of(self.record, best)
+            self.record |= {"tails": {}, "tails_beside": best, "tails_rate": rate}
+        yield from self._in_turn("tails", best, self.args.tails, self._tail)
+
+    def _in_turn(
+        self, section: str, peer: str, times: int, measure: Callable[[str], None]
+    ) -> Iterator[Part]:
+        for done in range(times):
+            for name in (peer, OURS):
+                if len(self.record[section].get(name, [])) <= done:
+                    yield f"{name}: {section} again", partial(measure, name)
+
+    def _try(self, name: str) -> None:
+        tried: list[Figures] = []
+        so_far = {**self.record, "tried": {name: tried}}
+
+        def best() -> Setting:
+            return setting_of(so_far, name)[0] or Setting(1, 1, 0.0)
+
+        for setting in PEERS[name].settings(best):
+            told = asdict(setting)
+            try:
+                subject = theirs(name, PEERS[name], setting, self.bench.model)
+                tried.append(told | self.bench.tried(subject))
+            except InstallError as error:
+                tried.append(told | {"failed": f"cannot be installed: {error}"})
+            if "failed" in tried[-1]:
+                break  # what does not start once is not waited for again
+        self.record["tried"][name] = tried
+
+    def _serve(self, name: str) -> None:
+        self.record["served"].setdefault(name, []).append(self.bench.served(self._subject(name)))
+
+    def _tail(self, name: str) -> None:
+        found = self.bench.tail(self._subject(name), self.record["tails_rate"])
+        self.record["tails"].setdefault(name, []).append(found)
+
+    def _subject(self, name: str) -> Subject:
+        if name in PEERS:
+            setting, _ = setting_of(self.record, name)
+            assert setting is not None
+            return theirs(name, PEERS[name], setting, self.bench.model)
+        threshold = 1.0 if name == FULL_DEPTH else None
+        return ours(self.args.checkpoint, threshold, half=name == BFLOAT16)
+
+    def forget(self, name: str) -> None:
+        """Drop what was measured of a server."""
+        for section in ("tried", "served", "tails"):
+            self.record[section].pop(name, None)
+
+    def save(self) -> None:
+        """Write the record."""
+        self.args.json.parent.mkdir(parents=True, exist_ok=True)
+        self.args.json.write_text(json.dumps(self.record, indent=1) + "\n")
+
+
+def mixed(paths: Sequence[Path]) -> list[str]:
+    """Texts of all files in equal parts, in a random order that is always the same."""
+    parts = [read_texts(path) for path in paths]
+    draw = random.Random(0)
+    fewest = min(map(len, parts))
+    texts = [text for part in parts for text in draw.sample(part, fewest)]
+    draw.shuffle(texts)
+    return texts
