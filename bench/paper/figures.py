@@ -20,6 +20,9 @@ from offramp.training.temperature import Reliability, fit_temperature
 from offramp.training.tuning import fit_rule
 
 LOSSES = (0.005, 0.01)
+OnBoth = tuple[Sweep, Sweep]
+"""On dev and on test."""
+
 POOLED_AS_CUTS = ("joint", "taught", "mixed")
 """Models with exits that pool tokens as the cut ones do: what is said of them is said of exits."""
 
@@ -39,7 +42,7 @@ def analyse(
     models = {name: json.loads((directory / f"{name}.json").read_text()) for name in logits}
     dev, test = truth(parts["dev"]), truth(parts["test"])
     exits: dict[str, dict[str, Any]] = {}
-    sweeps: dict[str, tuple[Sweep, Sweep]] = {}
+    sweeps: dict[str, list[OnBoth]] = {}
     for name in (*POOLED_AS_CUTS, "attending"):
         if name in logits:
             layers = models[name]["exit_layers"]
@@ -49,7 +52,7 @@ def analyse(
     cuts: list[dict[str, Any]] = []
     for cut in sorted(name for name in models if name.startswith("cut")):
         right, layers = logits[cut]["test"][-1].argmax(-1) == test, models[cut]["layers"]
-        beside = {name: _at_cost(*both, layers, right) for name, both in sweeps.items()}
+        beside = {name: _at_cost(limited, layers, right) for name, limited in sweeps.items()}
         cuts.append({"layers": layers, "accuracy": right.double().mean().item(), **beside})
     plain, small = logits.get("plain"), logits.get("cut2")
     large = plain or {part: at[-1:] for part, at in logits[best].items()}
@@ -75,13 +78,20 @@ def analyse(
 
 def _early_exit(
     logits: dict[str, Tensor], dev: Tensor, test: Tensor, layers: Sequence[int]
-) -> tuple[dict[str, Any], tuple[Sweep, Sweep]]:
-    """The figures of a model with exits, and its answers on dev and on test at all thresholds."""
+) -> tuple[dict[str, Any], list[OnBoth]]:
+    """The figures of a model with exits, and its answers at all thresholds up to each exit."""
     temperatures = [fit_temperature(at, dev) for at in logits["dev"]]
-    scored = {part: score_exits(PLAIN, logits[part], temperatures) for part in logits}
     thresholds = (0.0, *thresholds_of(PLAIN, logits["dev"].shape[-1]))
-    on_dev = Sweep.of(scored["dev"], dev, layers, thresholds)
-    on_test = Sweep.of(scored["test"], test, layers, thresholds)
+
+    def sweep(part: str, labels: Tensor, exits: int) -> Sweep:
+        scored = score_exits(PLAIN, logits[part][:exits], temperatures[:exits])
+        return Sweep.of(scored, labels, layers[:exits], thresholds)
+
+    limited = [
+        (sweep("dev", dev, exits), sweep("test", test, exits))
+        for exits in range(1, len(layers) + 1)
+    ]
+    on_dev, on_test = limited[-1]
     accuracies = (logits["dev"].argmax(-1) == dev).double().mean(-1).tolist()
     rules: dict[str, Any] = {}
     for kind in RuleKind:
@@ -106,7 +116,7 @@ def _early_exit(
         "chosen": [{"allowed": allowed, **_judged(on_dev, on_test, allowed)} for allowed in LOSSES],
         "rules": rules,
     }
-    return figures, (on_dev, on_test)
+    return figures, limited
 
 
 def _chosen(
@@ -160,14 +170,17 @@ def _cascade(
     return {"small_layers": small_layers, "curve": curve, "chosen": chosen}
 
 
-def _at_cost(on_dev: Sweep, on_test: Sweep, layers: int, cut: Tensor) -> dict[str, Any]:
-    """The curve's accuracy at no more than these mean layers, and its gain over a cut model.
+def _at_cost(limited: Sequence[OnBoth], layers: int, cut: Tensor) -> dict[str, Any]:
+    """The accuracy at no more than these mean layers, and its gain over a cut model.
 
-    The threshold is the one of those that dev can afford that is best there. `cut` is the other
-    model's right answers on test, bool `[rows]`. At threshold 0 all leave at the first exit.
+    Threshold and last exit, the two knobs of a request, are those of what dev can afford that are
+    best there. `cut` is the other model's right answers on test, bool `[rows]`.
     """
-    points = on_dev.points()
-    affordable = [place for place, point in enumerate(points) if point.mean_layers <= layers]
-    best = max(affordable, key=lambda place: points[place].accuracy)
-    right = on_test.right[best]
+    affordable = [
+        (point.accuracy, on_test.right[place])
+        for on_dev, on_test in limited
+        for place, point in enumerate(on_dev.points())
+        if point.mean_layers <= layers
+    ]
+    _, right = max(affordable, key=lambda found: found[0])
     return {"accuracy": right.double().mean().item(), "gain": gain(right, cut)}

@@ -52,8 +52,8 @@ def _head(missing: Sequence[str]) -> Iterator[str]:
         " exit first; `attending` like it, with attention pooling where the cuts and all others"
         " have the mean), the encoder"
         " plainly fine-tuned, the encoder cut after 1, 2 and 4 layers, and a cascade of the 2-layer"
-        " cut and full depth. Thresholds and the model of the summary are chosen on dev, test"
-        " tells. SNLI and MNLI share their models, trained on both."
+        " cut and full depth. Thresholds, the last exit beside a cut (`max_exit` of a request) and"
+        " the model of the summary are chosen on dev, test tells. SNLI and MNLI share their models, trained on both."
     )
     yield ""
     yield (
