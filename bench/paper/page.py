@@ -53,7 +53,8 @@ def _head(missing: Sequence[str]) -> Iterator[str]:
         " have the mean), the encoder"
         " plainly fine-tuned, the encoder cut after 1, 2 and 4 layers, and a cascade of the 2-layer"
         " cut and full depth. Thresholds, the last exit beside a cut (`max_exit` of a request) and"
-        " the model of the summary are chosen on dev, test tells. SNLI and MNLI share their models, trained on both."
+        " the model of the summary are chosen on dev, test tells. SNLI and MNLI share their models,"
+        " trained on both."
     )
     yield ""
     yield (
