@@ -138,7 +138,9 @@ async def word_service(
         (checkpoint,),
         workers=1,
         threads=1,
-        limits=replace(limits or Limits(), at_once=0.0),  # a plugged step must not stop the loop
+        limits=replace(
+            limits or Limits(), at_once=0.0, alone_at_once=0.0
+        ),  # a plugged step must not stop the loop
         drain_grace=5.0,
         **settings,
     )

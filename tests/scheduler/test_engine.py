@@ -97,6 +97,27 @@ async def test_a_step_shorter_than_a_handover_runs_on_the_loop(at_once: float, p
     assert all(thread.startswith(prefix) for thread in backend.threads)
 
 
+@pytest.mark.parametrize(("brisk", "last"), [(inf, "MainThread"), (0.0, "far")])
+async def test_who_comes_alone_right_after_an_answer_runs_on_the_loop(
+    brisk: float, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offramp.scheduler.engine.BRISK", brisk)
+    core = scheduler()
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 0.01)
+    backend = Where()
+    with ThreadPoolExecutor(1, "far") as executor:
+        engine = Engine(core, backend, executor, alone_at_once=1.0)
+        running = asyncio.ensure_future(engine.run())
+        await asyncio.gather(*(engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0) for _ in range(2)))
+        together = len(backend.threads)
+        await engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
+        engine.stop()
+        await running
+    assert all(thread.startswith("far") for thread in backend.threads[:together])
+    assert [thread[: len(last)] for thread in backend.threads[together:]] == [last, last]
+
+
 class Order(FakeBackend):
     """Adds a request of the first lane while the second step of the idle lane runs."""
 

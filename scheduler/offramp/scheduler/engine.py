@@ -6,12 +6,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from math import inf
 
 from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.observer import NullObserver, Observer
 from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
 from offramp.scheduler.scheduler import Scheduler
+
+BRISK = 0.004
+"""Seconds from an answer to the next request within which the cores are taken to be awake."""
 
 AnswerFuture = asyncio.Future[Answer]
 StepFuture = asyncio.Future[Sequence[Reading]]
@@ -33,7 +37,9 @@ class Engine:
     runs on one event loop but `backend.run`, which runs on `executor`: a thread for each of the
     scheduler's workers. With more `steps_in_flight` than workers a full batch is cut while others
     run, so that the device need not wait for this loop. A step that is predicted to take less than
-    `at_once` seconds runs right here: handing it over would take longer. The clock is
+    `at_once` seconds runs right here: handing it over would take longer. So does one of up to
+    `alone_at_once` seconds for a request that nobody is beside and that came right after an answer:
+    here all cores share its products, which pays while they are awake. The clock is
     `time.monotonic`, for arrivals and deadlines alike.
     """
 
@@ -46,6 +52,7 @@ class Engine:
         idle: Lane | None = None,
         steps_in_flight: int = 1,
         at_once: float = 0.0,
+        alone_at_once: float = 0.0,
     ) -> None:
         self.scheduler = scheduler
         self._observer = observer or NullObserver()
@@ -55,6 +62,9 @@ class Engine:
         self._executor = executor
         self._steps_in_flight = max(steps_in_flight, scheduler.config.workers)
         self._at_once = at_once
+        self._alone_at_once = alone_at_once
+        self._answered = -inf
+        self._brisk = False
         self._flying = 0
         self._back: deque[tuple[Lane, Batch, StepFuture]] = deque()
         self._work = asyncio.Event()
@@ -104,7 +114,7 @@ class Engine:
                 lane, batch = self._next()
                 if batch is None:
                     break
-                if 0 < batch.predicted < self._at_once:
+                if self._runs_here(lane, batch):
                     self._run_here(lane, batch)
                     await asyncio.sleep(0)
                 else:
@@ -131,6 +141,17 @@ class Engine:
 
         loop.run_in_executor(self._executor, self._backend.run, batch).add_done_callback(back)
         self._flying += 1
+
+    def _runs_here(self, lane: Lane, batch: Batch) -> bool:
+        if batch.predicted <= 0:  # nothing has been learned yet
+            return False
+        if batch.predicted < self._at_once:
+            return True
+        if lane is not self._lane or self.scheduler.queued or self.scheduler.slots.held > 1:
+            return False
+        if batch.stage == 0:
+            self._brisk = batch.started - self._answered < BRISK
+        return self._brisk and batch.predicted < self._alone_at_once
 
     def _run_here(self, lane: Lane, batch: Batch) -> None:
         """Run a batch on this loop and absorb it, so that its time is its own."""
@@ -165,6 +186,8 @@ class Engine:
         self._deliver(lane, departures)
 
     def _deliver(self, lane: Lane, departures: Sequence[Departure]) -> None:
+        if departures and lane is self._lane:
+            self._answered = time.monotonic()
         for departure in departures:
             lane.observer.departed(departure)
             departure.deliver()

@@ -17,7 +17,8 @@ class Limits:
     full batch is cut while one runs. With `skip_costly_exits` an exit whose reading costs more than
     it is expected to save is not read, and an answer's exit depends on whom it is batched with. On
     a CPU a step predicted to take less than `at_once` seconds runs on the event loop, for handing
-    it to a thread and back would take longer.
+    it to a thread and back would take longer; so does one of a request that is alone and came right
+    after an answer, up to `alone_at_once` seconds, for there two cores share it.
     """
 
     slots: int = 64
@@ -29,6 +30,7 @@ class Limits:
     steps_in_flight: int = 1
     skip_costly_exits: bool = False
     at_once: float = 5e-4
+    alone_at_once: float = 4e-3
 
     def __post_init__(self) -> None:
         if not 0 <= self.overload_accuracy_drop <= 1:

@@ -14,6 +14,9 @@ from offramp.server.config import ServerConfig
 from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 from offramp.server.warmup import WarmBackend
 
+LOOP_THREADS = 2
+"""Of a product on the event loop, where a lone request may run; more have not been measured."""
+
 MOST_WORKERS = 4
 """Of the default: more would wait for Python's lock rather than run."""
 
@@ -59,6 +62,11 @@ def step_threads(device: torch.device, config: ServerConfig) -> ThreadPoolExecut
         initializer=torch.set_num_threads,
         initargs=(threads,),
     )
+
+
+def share_loop_steps() -> None:
+    """Let steps on this thread, the event loop's, use a few cores."""
+    torch.set_num_threads(min(len(os.sched_getaffinity(0)), LOOP_THREADS))
 
 
 def suitable_backend(config: ServerConfig) -> MakeBackend:

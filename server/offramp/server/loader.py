@@ -17,6 +17,7 @@ from offramp.scheduler.scheduler import Scheduler
 from offramp.server.config import ServerConfig
 from offramp.server.hardware import (
     MakeBackend,
+    share_loop_steps,
     step_threads,
     suitable_backend,
     usable_device,
@@ -49,6 +50,7 @@ class Loader:
         self.device: torch.device = usable_device(config.device)
         self._make_backend = make_backend or suitable_backend(config)
         self._steps = step_threads(self.device, config)
+        share_loop_steps()
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
 
     def load(self, directory: Path, name: str = "") -> ServedModel:
@@ -79,6 +81,7 @@ class Loader:
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
         lane, ahead = shadow.lane if shadow else None, limits.steps_in_flight
+        on_cpu = self.device.type == "cpu"
         engine = Engine(
             scheduler,
             backend,
@@ -86,7 +89,8 @@ class Loader:
             watch,
             lane,
             steps_in_flight=ahead,
-            at_once=limits.at_once if self.device.type == "cpu" else 0.0,
+            at_once=limits.at_once if on_cpu else 0.0,
+            alone_at_once=limits.alone_at_once if on_cpu else 0.0,
         )
         seconds = round(time.monotonic() - started, 3)
         log_event(
