@@ -9,27 +9,22 @@ that full, refilled batches can carry; --rate says requests a second instead.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from offramp.scheduler.experiment import Figures, Machine, line_cost, run
+from offramp.cli.replicas import MOST_REPLICAS, fewest_replicas
+from offramp.cli.simulated import Row, plot, table
+from offramp.scheduler.experiment import Machine, line_cost, run
 from offramp.scheduler.request import DeadlineAction
 from offramp.scheduler.rules import Rule, rules
 from offramp.scheduler.workload import Workload
 
 SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
 PLOT_LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
-SHOWN = ("p50", "mean", "p99", "max", "fill", "throughput")
-MOST_REPLICAS = 4096
-
-Row = dict[str, Any]
-"""A policy at a load and its figures, by name."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,11 +47,11 @@ def main(arguments: Sequence[str]) -> int:
         print(f"offramp simulate: {error}", file=sys.stderr)
         return 1
     if args.plot:
-        _plot(rows, args.plot)
+        plot(rows, args.plot)
     if args.json:
         print(json.dumps(rows[0] if len(rows) == 1 else {"runs": rows}, indent=1))
     else:
-        Console(width=max(100, Console().width)).print(_table(rows))
+        Console(width=max(100, Console().width)).print(table(rows))
     return 0
 
 
@@ -138,45 +133,25 @@ def _chosen(names: Sequence[str], named: dict[str, Rule]) -> list[tuple[str, Rul
 
 
 def _replicas(args: argparse.Namespace, machine: Machine, workload: Workload, rule: Rule) -> int:
-    """Fewest replicas, each with its share of the rate, whose p99 is within the target."""
-
-    def figures_of(replicas: int) -> Figures:
-        share = replace(workload, rate=workload.rate / replicas, trace=workload.trace[::replicas])
-        return run(rule, machine, share)
-
-    def enough(replicas: int) -> bool:
-        figures = figures_of(replicas)
-        return figures.p99 <= args.p99 and not figures.refused
-
-    high = next((count for count in _doubling() if enough(count)), None)
-    if high is None:
+    """Say how many replicas keep the p99 within the target; returns the exit status."""
+    found = fewest_replicas(rule, machine, workload, args.p99)
+    if found is None:
         print(
             f"offramp simulate: no p99 of {args.p99:g} even with {MOST_REPLICAS} replicas;"
             " one request alone takes longer",
             file=sys.stderr,
         )
         return 1
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    report = {"replicas": high, "rate": workload.rate, "target_p99": args.p99}
-    report |= asdict(figures_of(high))
+    replicas, figures = found
     if args.json:
-        print(json.dumps(report, indent=1))
+        told = {"replicas": replicas, "rate": workload.rate, "target_p99": args.p99}
+        print(json.dumps(told | asdict(figures), indent=1))
     else:
         print(
-            f"{high} replica{'s' if high > 1 else ''} for {workload.rate:g} requests a second:"
-            f" p99 {report['p99']:.4g} within {args.p99:g}, p50 {report['p50']:.4g}"
+            f"{replicas} replica{'s' if replicas > 1 else ''} for {workload.rate:g} requests a"
+            f" second: p99 {figures.p99:.4g} within {args.p99:g}, p50 {figures.p50:.4g}"
         )
     return 0
-
-
-def _doubling() -> Iterator[int]:
-    count = 1
-    while count <= MOST_REPLICAS:
-        yield count
-        count *= 2
 
 
 def _numbers(words: Sequence[str]) -> list[float]:
@@ -189,38 +164,6 @@ def _trace(path: Path) -> tuple[float, ...]:
     if len(times) < 2 or times[-1] == times[0]:
         raise ValueError(f"{path} must hold at least two different arrival times, one a line")
     return tuple(time - times[0] for time in times)
-
-
-def _table(rows: Sequence[Row]) -> Table:
-    table = Table(title="latency in the unit of the costs, throughput per unit")
-    for column in ("policy", "load", *SHOWN, "late", "refused"):
-        table.add_column(column, justify="left" if column == "policy" else "right")
-    for row in rows:
-        shown = [f"{row[name]:.4g}" for name in SHOWN]
-        counts = [str(row["late"]), str(row["refused"])]
-        table.add_row(str(row["policy"]), f"{row['load']:.3g}", *shown, *counts)
-    return table
-
-
-def _plot(rows: Sequence[Row], path: Path) -> None:
-    """Mean and p99 latency against load, a line a policy."""
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - an extra, only for this
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ValueError("--plot needs matplotlib: pip install 'offramp[bench]'") from error
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, name in zip(axes, ("mean", "p99"), strict=True):
-        for policy in dict.fromkeys(row["policy"] for row in rows):
-            points = [(row["load"], row[name]) for row in rows if row["policy"] == policy]
-            axis.plot(*zip(*points, strict=True), marker=".", label=policy)
-        axis.set(xlabel="load", ylabel=f"{name} latency", yscale="log")
-        axis.grid(visible=True, alpha=0.3)
-    axes[0].legend(fontsize="small")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,43 @@
+"""How many replicas a rate and a tail latency need, by simulation."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from offramp.scheduler.experiment import Figures, Machine, run
+from offramp.scheduler.rules import Rule
+from offramp.scheduler.workload import Workload
+
+MOST_REPLICAS = 4096
+
+
+def fewest_replicas(
+    rule: Rule, machine: Machine, workload: Workload, p99: float
+) -> tuple[int, Figures] | None:
+    """Fewest replicas, each with its share of the rate, that refuse nobody and keep the p99.
+
+    And the figures of one of them; None if no number of up to MOST_REPLICAS does.
+    """
+
+    def figures_of(replicas: int) -> Figures:
+        share = replace(workload, rate=workload.rate / replicas, trace=workload.trace[::replicas])
+        return run(rule, machine, share)
+
+    def enough(replicas: int) -> bool:
+        figures = figures_of(replicas)
+        return figures.p99 <= p99 and not figures.refused
+
+    high = next((count for count in _doubling() if enough(count)), None)
+    if high is None:
+        return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high, figures_of(high)
+
+
+def _doubling() -> Iterator[int]:
+    count = 1
+    while count <= MOST_REPLICAS:
+        yield count
+        count *= 2
