@@ -54,8 +54,7 @@ def step_threads(device: torch.device, config: ServerConfig) -> ThreadPoolExecut
 
     Each lets torch use `config.threads` threads for a step; 0 shares the cores out.
     """
-    workers = workers_of(device, config)
-    threads = config.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+    workers, threads = workers_of(device, config), _threads_of(device, config)
     return ThreadPoolExecutor(
         max(workers, STEPS_IN_FLIGHT) if device.type == "cuda" else workers,
         "offramp-device",
@@ -64,9 +63,14 @@ def step_threads(device: torch.device, config: ServerConfig) -> ThreadPoolExecut
     )
 
 
-def share_loop_steps() -> None:
-    """Let steps on this thread, the event loop's, use a few cores."""
-    torch.set_num_threads(min(len(os.sched_getaffinity(0)), LOOP_THREADS))
+def share_loop_steps(device: torch.device, config: ServerConfig) -> bool:
+    """Let steps on this thread, the event loop's, use what workers may; whether it is more cores.
+
+    Each worker's threads are its own, so this does not touch them.
+    """
+    threads = min(LOOP_THREADS, workers_of(device, config) * _threads_of(device, config))
+    torch.set_num_threads(threads)
+    return threads > 1 and device.type == "cpu"
 
 
 def suitable_backend(config: ServerConfig) -> MakeBackend:
@@ -87,3 +91,8 @@ def suitable_backend(config: ServerConfig) -> MakeBackend:
         )
 
     return make
+
+
+def _threads_of(device: torch.device, config: ServerConfig) -> int:
+    """Threads of a worker's step."""
+    return config.threads or max(1, len(os.sched_getaffinity(0)) // workers_of(device, config))

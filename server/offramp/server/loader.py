@@ -50,7 +50,7 @@ class Loader:
         self.device: torch.device = usable_device(config.device)
         self._make_backend = make_backend or suitable_backend(config)
         self._steps = step_threads(self.device, config)
-        share_loop_steps()
+        self._loop_shares = share_loop_steps(self.device, config)
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
 
     def load(self, directory: Path, name: str = "") -> ServedModel:
@@ -81,7 +81,6 @@ class Loader:
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
         lane, ahead = shadow.lane if shadow else None, limits.steps_in_flight
-        on_cpu = self.device.type == "cpu"
         engine = Engine(
             scheduler,
             backend,
@@ -89,8 +88,8 @@ class Loader:
             watch,
             lane,
             steps_in_flight=ahead,
-            at_once=limits.at_once if on_cpu else 0.0,
-            alone_at_once=limits.alone_at_once if on_cpu else 0.0,
+            at_once=limits.at_once if self.device.type == "cpu" else 0.0,
+            alone_at_once=limits.alone_at_once if self._loop_shares else 0.0,
         )
         seconds = round(time.monotonic() - started, 3)
         log_event(
