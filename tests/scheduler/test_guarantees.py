@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from contextlib import suppress
 
 import fakes
 import pytest
@@ -22,6 +22,7 @@ from offramp.scheduler.request import (
     Priority,
     Reading,
     Request,
+    State,
     Terms,
 )
 from offramp.scheduler.rules import rules
@@ -84,14 +85,53 @@ def test_nobody_stays_longer_than_the_bound_whatever_the_policy() -> None:
     assert len(order) == 600
 
 
-def test_no_line_waits_longer_than_its_turn_whoever_has_stayed_too_long() -> None:
+def test_no_line_waits_longer_than_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offramp.scheduler.lines.LONGEST_STAY", 10**6)
     core = fakes.scheduler(policy=Spiteful(), max_batch_rows=1, slots=400)
-    crowd = [fakes.request(confidences=(0.1, 0.1, 0.1)) for _ in range(100)]
-    trace = simulate(core, crowd, fakes.read, lambda _: 1.0)
-    turns = [at for at, batch in enumerate(trace.batches) if batch.stage == 0]
-    waits = [later - earlier for earlier, later in pairwise(turns)]
-    assert len(turns) == 100
-    assert LONGEST_TURN <= max(waits) <= LONGEST_TURN + 3
+    first = fakes.request(confidences=(0.1, 0.1, 0.1))
+    flood = [fakes.request(0.5 * at, confidences=(0.9, 0.9, 0.9)) for at in range(1, 600)]
+    trace = simulate(core, [first, *flood], fakes.read, lambda _: 1.0)
+    order = [departure.request for departure in trace.departures]
+    assert LONGEST_TURN <= order.index(first) <= 2 * (LONGEST_TURN + 3)
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_a_line_that_fills_no_batch_gets_its_turn_with_a_batch_in_flight(ahead: int) -> None:
+    core = fakes.scheduler(policy=Spiteful(), max_batch_rows=2, slots=400)
+    core.submit(first := fakes.request(confidences=(0.1, 0.1, 0.1)), 0.0)
+    now, flying = 0.0, list[Batch]()
+    for _ in range(20 * LONGEST_TURN):
+        for _ in range(4):
+            core.submit(fakes.request(now, confidences=(0.9, 0.9, 0.9)), now)
+        while len(flying) < ahead:
+            batch, _ = core.next_batch(now)
+            if batch is None:
+                break
+            flying.append(batch)
+        now += 1.0
+        done = flying.pop(0)
+        core.complete(done, [fakes.read(one, done.stage) for one in done.requests], now)
+        if first.state is State.DONE:
+            break
+    assert first.state is State.DONE
+
+
+def test_urgent_deadlines_do_not_keep_a_line_from_its_turn() -> None:
+    core = fakes.scheduler(max_batch_rows=1, slots=400)
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 1.0)
+    core.submit(first := fakes.request(confidences=(0.1, 0.1, 0.1)), 0.0)
+    core.admission.correction = 0.5  # as learned where deadlines mostly go first
+    steps = 0
+    while first.state is not State.DONE and steps < 20 * LONGEST_TURN:
+        now = float(steps)
+        with suppress(DeadlineUnreachableError):
+            core.submit(fakes.request(now, confidences=(0.9,) * 3, deadline=now + 1.9), now)
+        batch, _ = core.next_batch(now)
+        assert batch is not None
+        core.complete(batch, [fakes.read(one, batch.stage) for one in batch.requests], now + 1)
+        steps += 1
+    assert first.state is State.DONE
 
 
 @pytest.mark.parametrize("priority", Priority)

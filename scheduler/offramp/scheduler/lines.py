@@ -10,7 +10,11 @@ from offramp.scheduler.reach import Reach
 from offramp.scheduler.request import Request
 
 LONGEST_STAY = 28
-"""Steps in a slot after which a request's line runs next, whatever the policy prefers."""
+"""Steps in a slot after which the line that a request is first in runs next, whatever the policy
+prefers; more where more stages or batches between them keep everybody longer."""
+
+STAY_TURNS = 3
+"""Steps of each stage and batch between stages, when these are more than LONGEST_STAY."""
 
 LONGEST_TURN = 32
 """Steps after which a line that has waited for them runs next, before all others."""
@@ -63,16 +67,20 @@ class Lines:
     def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
         """The stage to run; None if there is none (with `full`: none that fills a batch)."""
         ready = self.ready(now, free_slots)
+        due = self._due(ready)
+        if due is not None:
+            return due.stage if self._fills(due) or not full else None
         if full:
             ready = [stage for stage in ready if self._fills(stage)]
         if not ready:
             return None
-        due = self._due([stage.stage for stage in ready])
-        if due is not None:
-            return due
         if len(ready) == 1:
             return ready[0].stage
         return self._policy.choose(ready, self._most_rows())
+
+    def overdue(self, stage: int) -> bool:
+        """Whether the line of a stage has waited for its turn too long."""
+        return self._steps - self._ran[stage] >= LONGEST_TURN
 
     def ready(self, now: float, free_slots: int) -> list[Ready]:
         """What could run now, in order of stages."""
@@ -128,15 +136,22 @@ class Lines:
                 self._reach.weigh([seconds / max(work) for seconds in work])
         self._steps += 1
 
-    def _due(self, stages: Sequence[int]) -> int | None:
+    def _due(self, ready: Sequence[Ready]) -> Ready | None:
         """The line that has waited too long, or else that whose first has stayed too long."""
-        turn = min(stages, key=self._ran.__getitem__)
-        if self._steps - self._ran[turn] >= LONGEST_TURN:
+        if not ready:
+            return None
+        turn = min(ready, key=lambda stage: self._ran[stage.stage])
+        if self.overdue(turn.stage):
             return turn
-        firsts = [(self.of[stage].first, stage) for stage in stages if stage]
-        admitted = [(first.admitted, stage) for first, stage in firsts if first is not None]
-        since, stay = min(admitted, default=(self._steps, 0))
-        return stay if self._steps - since >= LONGEST_STAY else None
+        firsts = [(self.of[stage.stage].first, stage) for stage in ready if stage.stage]
+        stays = [(first.admitted, stage) for first, stage in firsts if first is not None]
+        if not stays:
+            return None
+        between = sum(stage.waiting for _, stage in stays)
+        batches = -(-between // self._most_rows())
+        longest = max(LONGEST_STAY, STAY_TURNS * len(self.of) * batches)
+        admitted, stay = min(stays, key=lambda found: found[0])
+        return stay if self._steps - admitted >= longest else None
 
     def _rows(self, stage: int, waiting: int, free_slots: int) -> int:
         """Requests of a stage that fit one batch, if they are as long as its line's mean."""

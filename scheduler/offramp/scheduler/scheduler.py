@@ -226,11 +226,11 @@ class Scheduler:
         self._draining = True
 
     def _choose(self, now: float) -> int | None:
-        """The policy's stage, or that of a deadline which could not wait for it."""
+        """The lines' stage, or that of a deadline which could not wait for it."""
         full = self._running >= self.config.workers
         stage = self._lines.choose(now, self.slots.free, full=full)
         urgent = self._deadlines.most_urgent
-        if stage is None or urgent is None or urgent.stage == stage:
+        if stage is None or urgent is None or urgent.stage == stage or self._lines.overdue(stage):
             return stage
         if urgent.stage == 0 and not self.slots.free:
             return stage
