@@ -72,11 +72,15 @@ def export(checkpoint: Path, output: Path) -> None:
 
     graph.node("Cast", ["mask"], "mask_float", to=TensorProto.FLOAT)
     graph.node("Log", ["mask_float"], "mask_scores")
-    queries = weights.get("queries", np.zeros((shape["layers"], shape["hidden_size"]), np.float32))
+    graph.node("ReduceSum", ["mask_float", "axis_one"], "lengths", keepdims=1)
+    graph.node("Div", ["mask_float", "lengths"], "mean_weights")
+    graph.node("Unsqueeze", ["mean_weights", "axis_one"], "mean_row")
+    queries = weights["queries"] if model["pooling"] == "attention" else None
     pooled = []
-    for index, query in enumerate(queries):
+    for index in range(shape["layers"]):
         hidden = _layer(graph, index, hidden, shape["heads"], epsilon)
-        pooled.append(_pool(graph, index, hidden, query))
+        row = "mean_row" if queries is None else _weigh(graph, index, hidden, queries[index])
+        pooled.append(graph.node("MatMul", [row, hidden], f"pooled.{index}"))
 
     head = f"heads.{len(model['exit_layers']) - 1}"
     mix = np.exp(weights[f"{head}.mix"] - weights[f"{head}.mix"].max())
@@ -128,15 +132,14 @@ def _layer(graph: Graph, index: int, hidden: str, heads: int, epsilon: float) ->
     )
 
 
-def _pool(graph: Graph, index: int, hidden: str, query: np.ndarray) -> str:
-    """The tokens' mean, weighted by a query; one of zeros weighs them alike."""
+def _weigh(graph: Graph, index: int, hidden: str, query: np.ndarray) -> str:
+    """The tokens' weights in a layer's pooled vector, by its query."""
     own = f"pool.{index}"
     graph.weight(f"{own}.query", query)
     scores = graph.node("MatMul", [hidden, f"{own}.query"], f"{own}.scores")
     masked = graph.node("Add", [scores, "mask_scores"], f"{own}.masked")
     weights = graph.node("Softmax", [masked], f"{own}.weights", axis=1)
-    row = graph.node("Unsqueeze", [weights, "axis_one"], f"{own}.row")
-    return graph.node("MatMul", [row, hidden], f"pooled.{index}")
+    return graph.node("Unsqueeze", [weights, "axis_one"], f"{own}.row")
 
 
 def _norm(own: str, name: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The asyncio engine: runs what the scheduler decides, on a thread of its own, and nothing else."""
+"""The asyncio engine: runs what the scheduler decides, on threads or here, and nothing else."""
 
 import asyncio
 import time
@@ -16,6 +16,9 @@ from offramp.scheduler.scheduler import Scheduler
 
 BRISK = 0.004
 """Seconds from an answer to the next request within which the cores are taken to be awake."""
+
+TURNS = 8
+"""Passes of the event loop from a call's first byte to its request, with as much to spare."""
 
 AnswerFuture = asyncio.Future[Answer]
 StepFuture = asyncio.Future[Sequence[Reading]]
@@ -39,8 +42,8 @@ class Engine:
     run, so that the device need not wait for this loop. A step that is predicted to take less than
     `at_once` seconds runs right here: handing it over would take longer. So does one of up to
     `alone_at_once` seconds for a request that nobody is beside and that came right after an answer:
-    here all cores share its products, which pays while they are awake. The clock is
-    `time.monotonic`, for arrivals and deadlines alike.
+    here cores share its products, which pays while they are awake. What such a step took is not
+    learned: others take longer. The clock is `time.monotonic`, for arrivals and deadlines alike.
     """
 
     def __init__(
@@ -110,13 +113,17 @@ class Engine:
         while True:
             while self._back:
                 self._absorb(*self._back.popleft())
-            while self._flying < self._steps_in_flight:
+            while self._flying < self._steps_in_flight and not self._back:
                 lane, batch = self._next()
                 if batch is None:
                     break
-                if self._runs_here(lane, batch):
+                if 0 < batch.predicted < self._at_once:
                     self._run_here(lane, batch)
                     await asyncio.sleep(0)
+                elif self._alone(lane, batch):
+                    self._run_here(lane, batch, learn=False)
+                    for _ in range(TURNS):  # whoever came meanwhile is seen before the next step
+                        await asyncio.sleep(0)
                 else:
                     self._fly(lane, batch)
             if self._stopping and not self._flying and self.scheduler.idle:
@@ -142,18 +149,16 @@ class Engine:
         loop.run_in_executor(self._executor, self._backend.run, batch).add_done_callback(back)
         self._flying += 1
 
-    def _runs_here(self, lane: Lane, batch: Batch) -> bool:
-        if batch.predicted <= 0:  # nothing has been learned yet
-            return False
-        if batch.predicted < self._at_once:
-            return True
-        if lane is not self._lane or self.scheduler.queued or self.scheduler.slots.held > 1:
-            return False
-        if batch.stage == 0:
+    def _alone(self, lane: Lane, batch: Batch) -> bool:
+        """Whether its request is the only one, came right after an answer, and won't take long."""
+        held = self.scheduler.slots.held
+        if lane is not self._lane or self._flying or self.scheduler.queued or held > 1:
+            self._brisk = False
+        elif batch.stage == 0:
             self._brisk = batch.started - self._answered < BRISK
-        return self._brisk and batch.predicted < self._alone_at_once
+        return self._brisk and 0 < batch.predicted < self._alone_at_once
 
-    def _run_here(self, lane: Lane, batch: Batch) -> None:
+    def _run_here(self, lane: Lane, batch: Batch, *, learn: bool = True) -> None:
         """Run a batch on this loop and absorb it, so that its time is its own."""
         step: StepFuture = asyncio.get_running_loop().create_future()
         try:
@@ -161,7 +166,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - whatever a model raises
             step.set_exception(error)
         self._flying += 1
-        self._absorb(lane, batch, step)
+        self._absorb(lane, batch, step, learn=learn)
 
     def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
@@ -173,7 +178,7 @@ class Engine:
                     return lane, batch
         return self._lane, None
 
-    def _absorb(self, lane: Lane, batch: Batch, step: StepFuture) -> None:
+    def _absorb(self, lane: Lane, batch: Batch, step: StepFuture, *, learn: bool = True) -> None:
         self._flying -= 1
         try:
             readings = step.result()
@@ -181,7 +186,7 @@ class Engine:
             lane.observer.failed(batch, error)
             departures = lane.scheduler.fail(batch, error)
         else:
-            departures = lane.scheduler.complete(batch, readings, time.monotonic())
+            departures = lane.scheduler.complete(batch, readings, time.monotonic(), learn=learn)
             lane.observer.stepped(batch, time.monotonic() - batch.started)
         self._deliver(lane, departures)
 

@@ -172,14 +172,20 @@ class Scheduler:
             if fit:
                 return self._start(stage, fit, now, starts), departures
 
-    def complete(self, batch: Batch, readings: Sequence[Reading], now: float) -> list[Departure]:
-        """Absorb what the exit said: each request leaves or joins the line of its next stage."""
+    def complete(
+        self, batch: Batch, readings: Sequence[Reading], now: float, *, learn: bool = True
+    ) -> list[Departure]:
+        """Absorb what the exit said: each request leaves or joins the line of its next stage.
+
+        Without `learn` nothing is made of how long the step took.
+        """
         requests, stage, last = batch.requests, batch.stage, self.config.stages - 1
         if batch.reads and len(readings) != len(requests):
             wrong = f"{len(readings)} readings of {len(requests)} requests, not one each"
             return self.fail(batch, ValueError(wrong))
         seconds = self._finish(batch, now)
-        self.cost.observe(stage, len(requests), batch.tokens, seconds)
+        if learn:
+            self.cost.observe(stage, len(requests), batch.tokens, seconds)
         departures: list[Departure] = []
         stayed = 0
         for at, request in enumerate(requests):

@@ -15,7 +15,7 @@ from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 from offramp.server.warmup import WarmBackend
 
 LOOP_THREADS = 2
-"""Of a product on the event loop, where a lone request may run; more have not been measured."""
+"""Of a product on the event loop, where a lone request may run; more were not measured."""
 
 MOST_WORKERS = 4
 """Of the default: more would wait for Python's lock rather than run."""
@@ -66,11 +66,15 @@ def step_threads(device: torch.device, config: ServerConfig) -> ThreadPoolExecut
 def share_loop_steps(device: torch.device, config: ServerConfig) -> bool:
     """Let steps on this thread, the event loop's, use what workers may; whether it is more cores.
 
-    Each worker's threads are its own, so this does not touch them.
+    Each worker's threads are its own, so this does not touch them. With several models it is not
+    done: a step of one would hold up the others.
     """
+    if device.type != "cpu" or len(config.checkpoints) > 1:
+        return False
     threads = min(LOOP_THREADS, workers_of(device, config) * _threads_of(device, config))
     torch.set_num_threads(threads)
-    return threads > 1 and device.type == "cpu"
+    torch.get_num_threads()  # makes the number this thread's own; until then it is every thread's
+    return threads > 1
 
 
 def suitable_backend(config: ServerConfig) -> MakeBackend:
