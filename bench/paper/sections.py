@@ -86,10 +86,9 @@ def _teaching(models: Mapping[str, Any]) -> str:
         return ""
     training, start = models["taught"]["training"], models["taught"]["goes_on_from"]
     epochs = f"{training['epochs']} more {'epoch' if training['epochs'] == 1 else 'epochs'}"
-    goes_on = f" `taught` goes on from `{start}` for {epochs}." if start else ""
     return (
-        f"{goes_on} Of the losses of `taught` {training['distillation']:.0%} come from its teacher,"
-        f" and of later exits' gradients {training['separation']:.0%} are dropped at each exit."
+        f" `taught` goes on from `{start}` for {epochs}. {training['distillation']:.0%} of its losses"
+        f" come from its teacher, and of later exits' gradients {training['separation']:.0%} are dropped at each exit."
     )
 
 

@@ -30,8 +30,9 @@ SHARED = 0.75
 class Lines:
     """One line a stage; the policy chooses among them, but none waits for ever.
 
-    Whoever has been in a slot for LONGEST_STAY steps goes before whatever the policy prefers, and a
-    line that has not run for LONGEST_TURN steps goes before these.
+    A line whose first has been in a slot for LONGEST_STAY steps goes before whatever the policy
+    prefers, and one that has not run for LONGEST_TURN steps goes before these. Steps that run a
+    failed batch again in parts are not counted.
 
     No starvation. A rank is a deadline or a time of arrival plus a patience, whichever is sooner:
     in a line only those can pass a request that arrived before its rank, M of them say, fewer than
