@@ -87,8 +87,9 @@ def _teaching(models: Mapping[str, Any]) -> str:
     training, start = models["taught"]["training"], models["taught"]["goes_on_from"]
     epochs = f"{training['epochs']} more {'epoch' if training['epochs'] == 1 else 'epochs'}"
     return (
-        f" `taught` goes on from `{start}` for {epochs}. {training['distillation']:.0%} of its losses"
-        f" come from its teacher, and of later exits' gradients {training['separation']:.0%} are dropped at each exit."
+        f" `taught` goes on from `{start}` for {epochs}. {training['distillation']:.0%} of its"
+        f" losses come from its teacher, and of later exits' gradients"
+        f" {training['separation']:.0%} are dropped at each exit."
     )
 
 
