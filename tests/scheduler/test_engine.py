@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeBackend, request, scheduler
 
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.engine import Engine, Lane
+from offramp.scheduler.engine import LONELY, Engine, Lane
 from offramp.scheduler.errors import QueueFullError, SchedulerError, StepFailedError
 from offramp.scheduler.observer import NullObserver
 from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
@@ -98,7 +98,7 @@ async def test_a_step_shorter_than_a_handover_runs_on_the_loop(at_once: float, p
 
 
 @pytest.mark.parametrize(("brisk", "last"), [(inf, "MainThread"), (0.0, "far")])
-async def test_who_comes_alone_right_after_an_answer_runs_on_the_loop(
+async def test_one_request_after_the_other_runs_on_the_loop(
     brisk: float, last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("offramp.scheduler.engine.BRISK", brisk)
@@ -109,13 +109,16 @@ async def test_who_comes_alone_right_after_an_answer_runs_on_the_loop(
     with ThreadPoolExecutor(1, "far") as executor:
         engine = Engine(core, backend, executor, alone_at_once=1.0)
         running = asyncio.ensure_future(engine.run())
+        for _ in range(LONELY + 1):
+            await engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
         await asyncio.gather(*(engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0) for _ in range(2)))
-        together = len(backend.threads)
-        await engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
+        await engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0)
         engine.stop()
         await running
-    assert all(thread.startswith("far") for thread in backend.threads[:together])
-    assert [thread[: len(last)] for thread in backend.threads[together:]] == [last, last]
+    where = ["far" if thread.startswith("far") else thread for thread in backend.threads]
+    assert where[: 2 * LONELY] == ["far"] * 2 * LONELY
+    assert where[2 * LONELY : 2 * LONELY + 2] == [last, last]
+    assert set(where[2 * LONELY + 2 :]) == {"far"}
 
 
 class Order(FakeBackend):

@@ -17,6 +17,9 @@ from offramp.scheduler.scheduler import Scheduler
 BRISK = 0.004
 """Seconds from an answer to the next request within which the cores are taken to be awake."""
 
+LONELY = 4
+"""Requests in a row that met nobody, from which on the next is taken to be alone as well."""
+
 TURNS = 8
 """Passes of the event loop from a call's first byte to its request, with as much to spare."""
 
@@ -41,7 +44,7 @@ class Engine:
     scheduler's workers. With more `steps_in_flight` than workers a full batch is cut while others
     run, so that the device need not wait for this loop. A step that is predicted to take less than
     `at_once` seconds runs right here: handing it over would take longer. So does one of up to
-    `alone_at_once` seconds for a request that nobody is beside and that came right after an answer:
+    `alone_at_once` seconds where one caller sends a request after the other and nobody else does:
     here cores share its products, which pays while they are awake. What such a step took is not
     learned: others take longer. The clock is `time.monotonic`, for arrivals and deadlines alike.
     """
@@ -67,6 +70,7 @@ class Engine:
         self._at_once = at_once
         self._alone_at_once = alone_at_once
         self._answered = -inf
+        self._lonely = 0
         self._brisk = False
         self._flying = 0
         self._back: deque[tuple[Lane, Batch, StepFuture]] = deque()
@@ -150,12 +154,13 @@ class Engine:
         self._flying += 1
 
     def _alone(self, lane: Lane, batch: Batch) -> bool:
-        """Whether its request is the only one, came right after an answer, and won't take long."""
+        """Whether its request is the only one, as those before it, and the step won't take long."""
         held = self.scheduler.slots.held
         if lane is not self._lane or self._flying or self.scheduler.queued or held > 1:
-            self._brisk = False
+            self._lonely, self._brisk = 0, False
         elif batch.stage == 0:
-            self._brisk = batch.started - self._answered < BRISK
+            self._brisk = self._lonely >= LONELY and batch.started - self._answered < BRISK
+            self._lonely += 1
         return self._brisk and 0 < batch.predicted < self._alone_at_once
 
     def _run_here(self, lane: Lane, batch: Batch, *, learn: bool = True) -> None:
