@@ -8,6 +8,7 @@ from pathlib import Path
 from tokenizers import Encoding, Tokenizer
 
 from offramp.model.errors import CheckpointError
+from offramp.model.words import Frame, WordMemory, parts_by_words
 
 CHARACTERS_PER_TOKEN = 32
 """Texts are cut at this many characters a token before tokenizing, so that the tokenizer's cost
@@ -38,6 +39,7 @@ class TextTokenizer:
         self._max_tokens = max_tokens
         self._max_characters = max_tokens * CHARACTERS_PER_TOKEN
         self._local = threading.local()
+        self._words = WordMemory() if parts_by_words(definition) else None
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int) -> "TextTokenizer":
@@ -56,32 +58,86 @@ class TextTokenizer:
         """The `tokenizer.json` text this was made from."""
         return self._definition
 
+    @property
+    def words_known(self) -> int:
+        """Words whose tokens are remembered."""
+        return 0 if self._words is None else len(self._words)
+
     def special_tokens(self, *, pair: bool) -> int:
         """How many of an input's tokens are special, whatever it says."""
-        return self._tokenizer().num_special_tokens_to_add(pair)
+        return self._ours().frame(pair=pair).specials
 
     def encode(self, inputs: Sequence[tuple[str, str | None]]) -> list[Tokens]:
         """Tokenize texts and optional second texts, cut to the token limit (longest first)."""
         limit = self._max_characters
         cut = [(text[:limit], pair and pair[:limit]) for text, pair in inputs]
-        batch = [text if pair is None else (text, pair) for text, pair in cut]
-        encodings = self._tokenizer().encode_batch_fast(
-            batch
-        )  # without offsets, which nobody asks for
-        return [
-            _tokens(encoding, cut_short=before != after)
-            for encoding, before, after in zip(encodings, inputs, cut, strict=True)
+        short = [before != after for before, after in zip(inputs, cut, strict=True)]
+        found = [
+            self._by_words(*texts, cut_short=cut_short)
+            for texts, cut_short in zip(cut, short, strict=True)
         ]
+        left = [index for index, tokens in enumerate(found) if tokens is None]
+        batch = [cut[index][0] if cut[index][1] is None else cut[index] for index in left]
+        if batch:
+            # Without offsets, which nobody asks for.
+            encodings = self._ours().tokenizer.encode_batch_fast(batch)
+            for index, encoding in zip(left, encodings, strict=True):
+                found[index] = _tokens(encoding, cut_short=short[index])
+        return [tokens for tokens in found if tokens is not None]
 
-    def _tokenizer(self) -> Tokenizer:
-        tokenizer: Tokenizer | None = getattr(self._local, "tokenizer", None)
-        if tokenizer is None:
-            tokenizer = Tokenizer.from_str(self._definition)
-            tokenizer.no_padding()
-            tokenizer.enable_truncation(self._max_tokens, strategy="longest_first")
-            tokenizer.encode_special_tokens = True
-            self._local.tokenizer = tokenizer
-        return tokenizer
+    def _by_words(self, text: str, pair: str | None, *, cut_short: bool) -> Tokens | None:
+        """The tokens of an input made of words; None if the tokenizer must be asked."""
+        words = self._words
+        if words is None:
+            return None
+        ours = self._ours()
+        frame = ours.frame(pair=pair is not None)
+        room = self._max_tokens - frame.specials
+        ids = words.ids(text, room, ours.of_word)
+        if ids is None:
+            return None
+        if pair is None:
+            truncated = cut_short or len(ids) > room
+            return Tokens(*frame.around(ids[:room]), truncated)
+        others = words.ids(pair, room, ours.of_word)
+        if others is None or len(ids) + len(others) > room:
+            return None
+        return Tokens(*frame.around(ids, others), cut_short)
+
+    def _ours(self) -> "_ThreadsOwn":
+        """This thread's own."""
+        found: _ThreadsOwn | None = getattr(self._local, "own", None)
+        if found is None:
+            found = self._local.own = _ThreadsOwn(self._definition, self._max_tokens)
+        return found
+
+
+class _ThreadsOwn:
+    """A thread's tokenizer, and what it puts around texts."""
+
+    def __init__(self, definition: str, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self.tokenizer = Tokenizer.from_str(definition)
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.tokenizer.encode_special_tokens = True
+        encode = self.tokenizer.encode
+        self._single, self._pair = Frame(encode("a")), Frame(encode("a", "a"))
+        self._truncate()
+
+    def frame(self, *, pair: bool) -> Frame:
+        """The special tokens around a text, or around two."""
+        return self._pair if pair else self._single
+
+    def of_word(self, word: str) -> Sequence[int]:
+        """A word's ids, without special tokens."""
+        self.tokenizer.no_truncation()
+        ids: list[int] = self.tokenizer.encode(word, add_special_tokens=False).ids
+        self._truncate()
+        return ids
+
+    def _truncate(self) -> None:
+        self.tokenizer.enable_truncation(self._max_tokens, strategy="longest_first")
 
 
 def _tokens(encoding: Encoding, *, cut_short: bool) -> Tokens:

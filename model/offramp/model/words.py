@@ -1,0 +1,113 @@
+"""A text's token ids by the words it is made of: an exact short cut for BERT's tokenizers.
+
+These normalize character by character and never join what a space parts, so the tokens of a text
+are those of its words end to end. Texts are made of the same words over and over, so what the
+tokenizer said of a word once is remembered, and a sentence costs a look-up a word: 4 µs where the
+tokenizer takes 60. Only of printable ASCII is it beyond doubt what a space is; any other text is
+the tokenizer's.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tokenizers import Encoding
+
+MOST_WORDS = 1 << 16
+"""Words remembered; when they are so many, all are forgotten."""
+
+LONGEST_WORD = 40
+"""Characters of a word that is remembered."""
+
+CHARACTERWISE = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
+SPACE_PARTS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+WORDWISE = {"WordPiece", "WordLevel"}
+
+
+def parts_by_words(definition: str) -> bool:
+    """Whether a `tokenizer.json` gives a text the tokens of its words, end to end."""
+    content: Mapping[str, Any] = json.loads(definition)
+    return (
+        {kind for kind in _kinds(content.get("normalizer"), "normalizers")} <= CHARACTERWISE
+        and (content.get("pre_tokenizer") or {}).get("type") in SPACE_PARTS
+        and (content.get("model") or {}).get("type") in WORDWISE
+        and all(token["special"] for token in content.get("added_tokens", ()))
+    )
+
+
+class WordMemory:
+    """What the tokenizer said of words; several threads may share it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def ids(
+        self, text: str, most: int, of_word: Callable[[str], Sequence[int]]
+    ) -> list[int] | None:
+        """The text's token ids without special tokens, or None if the tokenizer must be asked.
+
+        Of a text of over `most` tokens one or more beyond these are given, not all. Words that are
+        not known yet are asked of `of_word`.
+        """
+        if not (text.isascii() and text.isprintable()):
+            return None
+        known = self._known
+        ids: list[int] = []
+        for word in text.split():
+            found = known.get(word)
+            if found is None:
+                if len(word) > LONGEST_WORD:
+                    return None
+                found = tuple(of_word(word))
+                if len(known) >= MOST_WORDS:
+                    known.clear()
+                known[word] = found
+            ids += found
+            if len(ids) > most:
+                break
+        return ids
+
+
+class Frame:
+    """The special tokens around a text or two, read off an input that the tokenizer framed."""
+
+    def __init__(self, example: Encoding) -> None:
+        texts = max(sequence for sequence in example.sequence_ids if sequence is not None) + 1
+        self._around: list[tuple[list[int], list[int]]] = [([], []) for _ in range(texts + 1)]
+        self._types = [0] * texts
+        before = 0
+        rows = zip(example.ids, example.type_ids, example.sequence_ids, strict=True)
+        for token, kind, sequence in rows:
+            if sequence is None:
+                ids, types = self._around[before]
+                ids.append(token)
+                types.append(kind)
+            else:
+                before = sequence + 1
+                self._types[sequence] = kind
+        self.specials = sum(len(ids) for ids, _ in self._around)
+
+    def around(self, *texts: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids and types of texts of these ids with their special tokens."""
+        ids, types = (list(part) for part in self._around[0])
+        for text, kind, (more_ids, more_types) in zip(
+            texts, self._types, self._around[1:], strict=True
+        ):
+            ids += text
+            ids += more_ids
+            types += [kind] * len(text)
+            types += more_types
+        return tuple(ids), tuple(types)
+
+
+def _kinds(part: Mapping[str, Any] | None, nested: str) -> Iterator[str]:
+    if part is None:
+        return
+    if part.get("type") == "Sequence":
+        for inner in part.get(nested, ()):
+            yield from _kinds(inner, nested)
+    else:
+        yield str(part.get("type"))
