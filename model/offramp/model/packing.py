@@ -7,11 +7,12 @@ of equal length, as an unpadded dense batch. Rows sorted by length make the runs
 No mask exists, so no row can see another.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,9 +57,12 @@ class Layout:
 
     def positions(self, device: torch.device) -> Tensor:
         """Place of every token in its row, from 0: int64 `[tokens]`."""
-        return torch.cat(
-            [torch.arange(run.length, device=device).repeat(run.rows) for run in self.runs]
-        )
+        return _laid_out(map(range, self.lengths), self.tokens).to(device)
+
+    def owners(self) -> Tensor:
+        """Whether a token is a row's: bool `[rows, tokens]`."""
+        rows = np.arange(len(self.lengths))
+        return torch.from_numpy(rows[:, None] == np.repeat(rows, self.lengths))
 
 
 def _runs(lengths: Sequence[int]) -> Iterator[Run]:
@@ -80,8 +84,12 @@ class PackedTokens:
     @classmethod
     def of(cls, rows: Sequence[Tokens], device: torch.device) -> Self:
         """Lay rows end to end in the order given; sorted by length they run fastest."""
-        return cls(
-            torch.tensor([i for row in rows for i in row.ids], device=device),
-            torch.tensor([t for row in rows for t in row.types], device=device),
-            Layout.of([len(row) for row in rows]),
-        )
+        layout = Layout.of([len(row) for row in rows])
+        ids = _laid_out((row.ids for row in rows), layout.tokens)
+        types = _laid_out((row.types for row in rows), layout.tokens)
+        return cls(ids.to(device), types.to(device), layout)
+
+
+def _laid_out(rows: Iterable[Sequence[int]], count: int) -> Tensor:
+    """Numbers of several rows end to end: int64 `[count]`."""
+    return torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, count))

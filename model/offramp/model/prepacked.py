@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from offramp.model.config import Pooling
-from offramp.model.encoder import EncoderLayer
-from offramp.model.exits import ExitHead, MultiExitModel, StageOutput, attended
+from offramp.model.encoder import Embeddings, EncoderLayer
+from offramp.model.exits import ExitHead, MultiExitModel, StageOutput
 from offramp.model.packing import Layout, PackedTokens
 from offramp.model.projection import Projection
 
@@ -80,7 +80,7 @@ class PrepackedRunner:
         model = model.eval()
         self._size = model.config.encoder.hidden_size
         self._stages = [model.config.stage_layers(stage) for stage in range(model.config.exits)]
-        self._embeddings = model.encoder.embeddings
+        self._embed = _Embedded(model.encoder.embeddings)
         layers = [layer for layer in model.encoder.layers if isinstance(layer, EncoderLayer)]
         self._layers = [PrepackedLayer(layer, projection) for layer in layers]
         self._heads = [_head(head) for head in model.heads if isinstance(head, ExitHead)]
@@ -91,8 +91,7 @@ class PrepackedRunner:
 
     def embed(self, packed: PackedTokens) -> Tensor:
         """Hidden states before the first layer: `[tokens, hidden]`."""
-        hidden: Tensor = self._embeddings(packed)
-        return hidden.to(self.dtype)
+        return self._embed(packed).to(self.dtype)
 
     def run_stage(
         self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
@@ -100,11 +99,12 @@ class PrepackedRunner:
         """Run the layers of `stage` and read its exit, as `MultiExitModel.run_stage` does."""
         vectors = [] if pooled is None else [pooled]
         tokens = len(hidden)
+        owners = None if len(layout.lengths) == 1 else layout.owners()
         if fill := token_bucket(tokens) - tokens:
             hidden = functional.pad(hidden, (0, 0, 0, fill))
         for index in self._stages[stage]:
             hidden = self._layers[index](hidden, layout)
-            vectors.append(self._pool(index, hidden, layout).unsqueeze(1))
+            vectors.append(self._pool(index, hidden[:tokens], owners).unsqueeze(1))
         pooled = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
         return StageOutput(hidden[:tokens], pooled, self._heads[stage](pooled))
 
@@ -118,17 +118,45 @@ class PrepackedRunner:
         for count in sorted({token_bucket(count) for count in range(1, tokens + 1)}):
             self._layers[0].compile(torch.zeros(count, self._size, dtype=self.dtype))
 
-    def _pool(self, layer: int, hidden: Tensor, layout: Layout) -> Tensor:
-        rows = [run.of(hidden) for run in layout.runs]
-        if self._pooler is None:
-            if self._queries is None:
-                means = [run.mean(1) for run in rows]
-            else:
-                query = self._queries[layer]
-                means = [attended(run, query) for run in rows]
-            return means[0] if len(means) == 1 else torch.cat(means)
-        first: Tensor = self._pooler(torch.cat([run[:, 0] for run in rows]).float())
-        return first.tanh().to(self.dtype)
+    def _pool(self, layer: int, hidden: Tensor, owners: Tensor | None) -> Tensor:
+        """Pooled vectors `[rows, hidden]` of `[tokens, hidden]`; without owners of a lone row."""
+        if self._pooler is not None:
+            first = hidden[:1] if owners is None else hidden[owners.int().argmax(1)]
+            vectors: Tensor = self._pooler(first.float())
+            return vectors.tanh().to(self.dtype)
+        if self._queries is None:
+            if owners is None:
+                return hidden.mean(0, keepdim=True)
+            weights = owners.float() / owners.sum(1, keepdim=True)
+        else:
+            scores = torch.mv(hidden, self._queries[layer]).float().unsqueeze(0)
+            if owners is not None:
+                scores = scores.where(owners, -torch.inf)
+            weights = scores.softmax(1)
+        return torch.mm(weights.to(self.dtype), hidden)
+
+
+class _Embedded:
+    """The embeddings of a model in evaluation mode; position and token type are one table."""
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self._word = embeddings.word.weight.detach()
+        position = embeddings.position.weight.detach()[embeddings.position_offset :]
+        self._positions = len(position)
+        if embeddings.token_type is not None:
+            position = embeddings.token_type.weight.detach().unsqueeze(1) + position
+        self._typed = embeddings.token_type is not None
+        self._place = position.flatten(0, -2)
+        self._norm = _norm(embeddings.norm, self._word.dtype)
+        self._project = embeddings.project
+
+    def __call__(self, packed: PackedTokens) -> Tensor:
+        places = packed.layout.positions(packed.ids.device)
+        if self._typed:
+            places = places + packed.types * self._positions
+        words = functional.embedding(packed.ids, self._word)
+        hidden = self._norm(words.add_(functional.embedding(places, self._place)))
+        return hidden if self._project is None else self._project(hidden)
 
 
 def _norm(module: nn.LayerNorm, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

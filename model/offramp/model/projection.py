@@ -18,6 +18,10 @@ from offramp.model.config import Activation
 REORDER_TOKENS = 64
 """The number of tokens that the weights' layout is chosen for; measured alike from 1 to 512."""
 
+FEW_TOKENS = 28
+"""Up to so many a product is quicker from weights in half precision: at 8 tokens by a quarter, at
+25 by a twentieth (docs/performance.md)."""
+
 FUSED: dict[Activation, tuple[str, str]] = {
     Activation.GELU: ("gelu", "none"),
     Activation.GELU_NEW: ("gelu", "tanh"),
@@ -85,9 +89,43 @@ class _OneDnnProjection:
 
 
 class Float32Projection(_OneDnnProjection):
-    """Computed in float32."""
+    """Computed in float32; for few tokens from weights held in half precision, where that is exact.
+
+    A product of few tokens waits for its weights, and those of a checkpoint stored in half
+    precision are the same numbers in half the bytes: FBGEMM widens them as they come.
+    """
 
     dtype: ClassVar[torch.dtype] = torch.float32
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        weight = linear.weight.detach().float().contiguous()
+        exact = "fbgemm" in torch.backends.quantized.supported_engines and torch.equal(
+            weight.half().float(), weight
+        )
+        self._halved = (
+            torch.ops.quantized.linear_prepack_fp16(weight, self._bias) if exact else None
+        )
+        self._product = torch.ops.quantized.linear_dynamic_fp16.default
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """The product with its bias: `[tokens, outputs]`."""
+        if self._halved is None or len(hidden) > FEW_TOKENS:
+            return super().__call__(hidden)
+        product: Tensor = self._product(hidden, self._halved)
+        return product
+
+    def activated(self, hidden: Tensor, kind: Activation) -> Tensor:
+        """The product with its bias through an activation."""
+        if self._halved is None or len(hidden) > FEW_TOKENS:
+            return super().activated(hidden, kind)
+        return activate(kind, self(hidden))
+
+    def added(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """The product with its bias plus a residual of its shape."""
+        if self._halved is None or len(hidden) > FEW_TOKENS:
+            return super().added(hidden, residual)
+        return self(hidden).add_(residual)
 
 
 class Bfloat16Projection(_OneDnnProjection):

@@ -22,11 +22,16 @@ class Readings:
     probabilities: Tensor
 
 
-def read(logits: Tensor, temperature: float) -> Readings:
-    """Readings of `[rows, labels]` logits: the softmax scaled by the exit's temperature.
+def scaled_softmax(logits: Tensor, temperature: float) -> Tensor:
+    """Probabilities, float32 `[rows, labels]`: the softmax scaled by the exit's temperature.
 
     Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
     """
-    probabilities = (logits.float() / temperature).softmax(-1)
+    return (logits.float() / temperature).softmax(-1)
+
+
+def read(logits: Tensor, temperature: float) -> Readings:
+    """Readings of `[rows, labels]` logits at the exit's temperature."""
+    probabilities = scaled_softmax(logits, temperature)
     confidences, labels = probabilities.max(-1)
     return Readings(labels, confidences.clamp(max=HIGHEST_CONFIDENCE).double(), probabilities)

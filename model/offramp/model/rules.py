@@ -100,6 +100,13 @@ class ExitRule:
             raw = raw.clamp(min=0.0) ** self.exponents[exit_index]
         return raw.clamp(max=HIGHEST_CONFIDENCE), streak
 
+    def score(self, exit_index: int, confidence: float) -> float:
+        """The score of one row by `max_prob`: what `scores` gives, for who has its confidence."""
+        raw = min(confidence, HIGHEST_CONFIDENCE)
+        if self.exponents:
+            raw = min(raw ** self.exponents[exit_index], HIGHEST_CONFIDENCE)
+        return raw
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form that `from_dict` reads."""
         return asdict(self)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.packing import Layout, PackedTokens
-from offramp.model.readings import read
-from offramp.model.rules import Streak
+from offramp.model.readings import read, scaled_softmax
+from offramp.model.rules import RuleKind, Streak
 from offramp.model.runner import Precision, runner_of
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
@@ -80,16 +80,30 @@ class TorchBackend:
 
         And what the exit rule remembers of the rows from here on.
         """
-        readings = read(logits, self._temperatures[stage])
+        temperature = self._temperatures[stage]
+        if self._rule.kind is RuleKind.MAX_PROB:
+            rows = scaled_softmax(logits, temperature).tolist()
+            return _in_place([self._sure(stage, row) for row in rows], order), None
+        readings = read(logits, temperature)
         remembered = stage > 0 and self._rule.remembers
         before = Streak(self._labels[slots], self._weights[slots]) if remembered else None
         scores, streak = self._rule.scores(stage, readings, before)
         columns = (readings.labels, scores, readings.probabilities)
         labels, scored, probabilities = (column.tolist() for column in columns)
-        result: dict[int, Reading] = {}
-        for at, label, score, row in zip(order, labels, scored, probabilities, strict=True):
-            result[at] = Reading(label, score, tuple(row))
-        return [result[at] for at in range(len(order))], streak
+        rows = zip(labels, scored, probabilities, strict=True)
+        return _in_place([Reading(label, at, tuple(row)) for label, at, row in rows], order), streak
+
+    def _sure(self, stage: int, probabilities: Sequence[float]) -> Reading:
+        """The reading of a row by `max_prob`: few rows are read quicker here than by tensors."""
+        confidence = max(probabilities)
+        label = probabilities.index(confidence)
+        return Reading(label, self._rule.score(stage, confidence), tuple(probabilities))
+
+
+def _in_place(readings: Sequence[Reading], order: Sequence[int]) -> list[Reading]:
+    """The readings of rows that were run in this order, each at its request's place."""
+    places: dict[int, Reading] = dict(zip(order, readings, strict=True))
+    return [places[index] for index in range(len(order))]
 
 
 def _tokens(request: Request) -> Tokens:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.graphs import EagerSteps, GraphedSteps
-from offramp.model.readings import HIGHEST_CONFIDENCE
 from offramp.model.resident import CONFIDENCE, LABEL, PROBABILITIES, ResidentStages
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
@@ -64,7 +63,7 @@ class DeviceBackend:
         columns = PROBABILITIES + len(config.labels)
         self._free = deque(self._buffers(columns) for _ in range(STEPS_IN_FLIGHT))
         self._turn = threading.Lock()
-        self._exponents = checkpoint.calibration.rule.exponents or (1.0,) * config.exits
+        self._rule = checkpoint.calibration.rule
         self.padding = 0
         """Token positions computed so far beyond the tokens of the requests."""
 
@@ -88,11 +87,10 @@ class DeviceBackend:
             done.synchronize()
         rows = buffers.readings[: len(batch.requests)].tolist()
         self._free.append(buffers)
-        exponent = self._exponents[batch.stage]
         return [
             Reading(
                 label=int(row[LABEL]),
-                score=min(row[CONFIDENCE] ** exponent, HIGHEST_CONFIDENCE),
+                score=self._rule.score(batch.stage, row[CONFIDENCE]),
                 probabilities=tuple(row[PROBABILITIES:]),
             )
             for row in rows
