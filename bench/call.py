@@ -40,7 +40,7 @@ from offramp.server.app import App
 from offramp.server.prepare import Call, Prepared, prepare
 from offramp.server.served import ModelRegistry
 from offramp.server.servicer import call_of
-from offramp.server.wire import success
+from offramp.server.wire import fill
 from offramp.v1 import classifier_service_pb2 as pb
 
 LOOPED = 3000
@@ -57,7 +57,9 @@ async def _prepared(models: ModelRegistry, message: bytes, call: Call) -> Prepar
 
 
 def _answered(item: Prepared, answer: Answer) -> bytes:
-    return pb.ClassifyTextResponse(results=[success(item, answer)]).SerializeToString()
+    response = pb.ClassifyTextResponse()
+    fill(response.results.add(), (item, answer))
+    return response.SerializeToString()
 
 
 def ladder(models: ModelRegistry) -> dict[str, Handler]:

@@ -28,7 +28,7 @@ def parts_by_words(definition: str) -> bool:
     """Whether a `tokenizer.json` gives a text the tokens of its words, end to end."""
     content: Mapping[str, Any] = json.loads(definition)
     return (
-        {kind for kind in _kinds(content.get("normalizer"), "normalizers")} <= CHARACTERWISE
+        set(_kinds(content.get("normalizer"), "normalizers")) <= CHARACTERWISE
         and (content.get("pre_tokenizer") or {}).get("type") in SPACE_PARTS
         and (content.get("model") or {}).get("type") in WORDWISE
         and all(token["special"] for token in content.get("added_tokens", ()))
@@ -54,20 +54,30 @@ class WordMemory:
         """
         if not (text.isascii() and text.isprintable()):
             return None
-        known = self._known
-        ids: list[int] = []
-        for word in text.split():
+        # A word is one token at least, so these are enough.
+        words = text.split()[: most + 1]
+        known, ids = self._known, list[int]()
+        try:
+            for word in words:
+                ids += known[word]
+        except KeyError:
+            return self._learned(words, of_word)
+        return ids
+
+    def _learned(
+        self, words: Sequence[str], of_word: Callable[[str], Sequence[int]]
+    ) -> list[int] | None:
+        """The ids of words that are not all known; None if one is not to be remembered."""
+        known, ids = self._known, list[int]()
+        for word in words:
             found = known.get(word)
             if found is None:
-                if len(word) > LONGEST_WORD:
+                if len(word) > LONGEST_WORD or not (found := tuple(of_word(word))):
                     return None
-                found = tuple(of_word(word))
                 if len(known) >= MOST_WORDS:
                     known.clear()
                 known[word] = found
             ids += found
-            if len(ids) > most:
-                break
         return ids
 
 
@@ -76,31 +86,29 @@ class Frame:
 
     def __init__(self, example: Encoding) -> None:
         texts = max(sequence for sequence in example.sequence_ids if sequence is not None) + 1
-        self._around: list[tuple[list[int], list[int]]] = [([], []) for _ in range(texts + 1)]
-        self._types = [0] * texts
+        ids: list[tuple[int, ...]] = [()] * (texts + 1)
+        types: list[tuple[int, ...]] = [()] * (texts + 1)
+        text_types = [0] * texts
         before = 0
         rows = zip(example.ids, example.type_ids, example.sequence_ids, strict=True)
         for token, kind, sequence in rows:
             if sequence is None:
-                ids, types = self._around[before]
-                ids.append(token)
-                types.append(kind)
+                ids[before] += (token,)
+                types[before] += (kind,)
             else:
                 before = sequence + 1
-                self._types[sequence] = kind
-        self.specials = sum(len(ids) for ids, _ in self._around)
+                text_types[sequence] = kind
+        self.specials = sum(map(len, ids))
+        self._first = ids[0], types[0]
+        self._after = tuple(zip(text_types, ids[1:], types[1:], strict=True))
 
     def around(self, *texts: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids and types of texts of these ids with their special tokens."""
-        ids, types = (list(part) for part in self._around[0])
-        for text, kind, (more_ids, more_types) in zip(
-            texts, self._types, self._around[1:], strict=True
-        ):
-            ids += text
-            ids += more_ids
-            types += [kind] * len(text)
-            types += more_types
-        return tuple(ids), tuple(types)
+        ids, types = self._first
+        for text, (kind, more_ids, more_types) in zip(texts, self._after, strict=True):
+            ids = (*ids, *text, *more_ids)
+            types = (*types, *((kind,) * len(text)), *more_types)
+        return ids, types
 
 
 def _kinds(part: Mapping[str, Any] | None, nested: str) -> Iterator[str]:

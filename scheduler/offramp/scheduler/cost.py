@@ -63,8 +63,8 @@ class StageCost:
         self._log_pace = 0.0
         self._pace = 1.0
 
-    def observe(self, rows: int, tokens: int, seconds: float) -> None:
-        """Learn from one step."""
+    def observe(self, rows: int, tokens: int, seconds: float, predicted: float) -> None:
+        """Learn from one step that was predicted to take so many seconds."""
         size = round(2 * log2(tokens))
         knot = self._knots.get(size)
         if knot is None:
@@ -72,7 +72,6 @@ class StageCost:
             self._knots[size] = Knot(rows, tokens, seconds / self._pace)
             self._line = [self._knots[size] for size in sorted(self._knots)]
         else:
-            predicted = self.predict(rows, tokens)
             seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
             self._log_pace += PACE * self._memory * log(seconds / predicted)
             self._pace = exp(self._log_pace)
@@ -142,7 +141,7 @@ class CostModel:
         predicted = self.predict(stage, rows, tokens)
         if predicted:
             self.error += MEMORY * (min(abs(predicted / seconds - 1), 1.0) - self.error)
-        self._stages[stage].observe(rows, tokens, seconds)
+        self._stages[stage].observe(rows, tokens, seconds, predicted)
 
     def predict(self, stage: int, rows: float | None, tokens: float) -> float:
         """Seconds that a step takes, of the usual rows for its tokens where these are None.

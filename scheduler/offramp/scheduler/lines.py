@@ -67,6 +67,8 @@ class Lines:
 
     def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
         """The stage to run; None if there is none (with `full`: none that fills a batch)."""
+        if not full and len(waiting := [at for at, line in enumerate(self.of) if line.waiting]) < 2:
+            return waiting[0] if waiting and (waiting[0] or free_slots) else None
         ready = self.ready(now, free_slots)
         due = self._due(ready)
         if due is not None:
@@ -166,6 +168,8 @@ class Lines:
     def _share(self, stage: int, free_workers: int) -> int:
         """Rows of a line for one of several free workers: all, unless shares are much quicker."""
         line = self.of[stage]
+        if line.waiting == 1:
+            return 1
         others = sum(1 for other in self.of if other.waiting and other is not line)
         workers = max(1, free_workers - others)
         share = -(-line.waiting // workers)

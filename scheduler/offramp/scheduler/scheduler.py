@@ -170,7 +170,10 @@ class Scheduler:
                 departures += [self._depart(one, late(one, now, horizon)) for one in hurried]
             departures += self._drop_late(now, horizon)
             if fit:
-                return self._start(stage, fit, now, starts), departures
+                if len(fit) < len(taken):
+                    tokens = sum(request.tokens for request in fit)
+                    predicted = self.cost.predict(stage, len(fit), tokens)
+                return self._start(stage, fit, now, starts, predicted), departures
 
     def complete(
         self, batch: Batch, readings: Sequence[Reading], now: float, *, learn: bool = True
@@ -247,7 +250,9 @@ class Scheduler:
         after = own + self.cost.predict(stage, rows, tokens)
         return urgent.stage if own <= urgent.terms.deadline < after else stage
 
-    def _start(self, stage: int, fit: list[Request], now: float, starts: float) -> Batch:
+    def _start(
+        self, stage: int, fit: list[Request], now: float, starts: float, predicted: float
+    ) -> Batch:
         for request in fit:
             request.state = State.RUNNING
             if request.slot < 0:
@@ -258,8 +263,6 @@ class Scheduler:
         self._steps += 1
         self._lines.stepped()
         self.admission.refresh()
-        tokens = sum(request.tokens for request in fit)
-        predicted = self.cost.predict(stage, len(fit), tokens)
         if self._running >= self.config.workers:
             self.admission.busy_until = starts + predicted
         return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))

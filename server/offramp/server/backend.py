@@ -82,8 +82,8 @@ class TorchBackend:
         """
         temperature = self._temperatures[stage]
         if self._rule.kind is RuleKind.MAX_PROB:
-            rows = scaled_softmax(logits, temperature).tolist()
-            return _in_place([self._sure(stage, row) for row in rows], order), None
+            probable: list[list[float]] = scaled_softmax(logits, temperature).tolist()
+            return _in_place([self._sure(stage, row) for row in probable], order), None
         readings = read(logits, temperature)
         remembered = stage > 0 and self._rule.remembers
         before = Streak(self._labels[slots], self._weights[slots]) if remembered else None

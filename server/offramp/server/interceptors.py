@@ -28,6 +28,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def __init__(self, max_message_bytes: int) -> None:
         self._most = max_message_bytes
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self,
@@ -38,14 +39,20 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(PREFIX):
             return cast("Handler", handler)  # None is a method that nobody implements
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                _guarded(handler.unary_unary),
-                request_deserializer=_lenient(handler.request_deserializer, self._most),
-                response_serializer=handler.response_serializer,
-            )
-        return grpc.stream_stream_rpc_method_handler(
-            _guarded(handler.stream_stream),
+        before, wrapped = self._wrapped.get(handler_call_details.method, (None, handler))
+        if before is not handler:
+            wrapped = self._wrap(handler)
+            self._wrapped[handler_call_details.method] = handler, wrapped
+        return wrapped
+
+    def _wrap(self, handler: Handler) -> Handler:
+        make, behavior = (
+            (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
+            if handler.unary_unary is not None
+            else (grpc.stream_stream_rpc_method_handler, handler.stream_stream)
+        )
+        return make(
+            _guarded(behavior),
             request_deserializer=_lenient(handler.request_deserializer, self._most),
             response_serializer=handler.response_serializer,
         )

@@ -14,7 +14,7 @@ from offramp.server.prepare import Call, Prepared, prepare
 from offramp.server.served import ModelRegistry
 from offramp.server.statuses import status_of
 from offramp.server.stream import StreamSession
-from offramp.server.wire import failure, model_message, success
+from offramp.server.wire import Outcome, fill, model_message
 from offramp.v1 import classifier_service_pb2 as pb
 from offramp.v1 import model_service_pb2 as models_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
@@ -51,12 +51,10 @@ class ClassifierServicer(ClassifierServiceServicer):
             prepared = await prepare(self._registry, request.inputs, request.options, call)
             outcomes = await _outcomes(prepared)
         raise_if_all_failed_alike(outcomes)
-        return pb.ClassifyTextResponse(
-            results=[
-                failure(outcome) if isinstance(outcome, BaseException) else success(*outcome)
-                for outcome in outcomes
-            ]
-        )
+        response = pb.ClassifyTextResponse()
+        for outcome in outcomes:
+            fill(response.results.add(), outcome)
+        return response
 
     async def StreamClassifyText(  # type: ignore[override]  # noqa: N802
         self, request_iterator: object, context: Context
@@ -107,7 +105,7 @@ def raise_if_all_failed_alike(outcomes: Sequence[object]) -> None:
 
 async def _outcomes(
     prepared: Sequence[Prepared | Exception],
-) -> Sequence[tuple[Prepared, Answer] | BaseException]:
+) -> Sequence[Outcome]:
     if len(prepared) > 1:
         return await asyncio.gather(*map(_classify, prepared), return_exceptions=True)
     try:  # a lone input needs no task of its own

@@ -18,7 +18,7 @@ from offramp.scheduler.request import Answer
 from offramp.server.errors import MessageError
 from offramp.server.prepare import Call, Prepared, prepare
 from offramp.server.served import ModelRegistry
-from offramp.server.wire import failure, success
+from offramp.server.wire import Outcome, fill
 from offramp.v1 import classification_pb2, classifier_service_pb2
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -35,7 +35,7 @@ class StreamSession:
         self._call = call
         self._window = asyncio.Semaphore(window)
         self._running: set[asyncio.Future[Answer]] = set()
-        self._finished: list[classifier_service_pb2.CorrelatedResult] = []
+        self._finished: list[tuple[str, Outcome]] = []
         self._news = asyncio.Event()
 
     async def run(self, draining: asyncio.Event) -> None:
@@ -85,13 +85,13 @@ class StreamSession:
                 await outcome.model.engine.room()
                 self._submit(correlated.correlation_id, outcome)
             else:
-                self._finish(correlated.correlation_id, failure(outcome))
+                self._finish(correlated.correlation_id, outcome)
 
     def _submit(self, correlation_id: str, prepared: Prepared) -> None:
         try:
             future = prepared.submit()
         except SchedulerError as error:
-            self._finish(correlation_id, failure(error))
+            self._finish(correlation_id, error)
         else:
             self._running.add(future)
             future.add_done_callback(partial(self._answered, correlation_id, prepared))
@@ -102,23 +102,23 @@ class StreamSession:
         self._running.discard(future)
         if not future.cancelled():
             error = future.exception()
-            result = failure(error) if error else success(prepared, future.result())
-            self._finish(correlation_id, result)
+            self._finish(correlation_id, error or (prepared, future.result()))
 
-    def _finish(self, correlation_id: str, result: classification_pb2.ClassifyResult) -> None:
-        self._finished.append(
-            classifier_service_pb2.CorrelatedResult(correlation_id=correlation_id, result=result)
-        )
+    def _finish(self, correlation_id: str, outcome: Outcome) -> None:
+        self._finished.append((correlation_id, outcome))
         self._news.set()
 
     async def _write(self, reader: asyncio.Task[None]) -> None:
         while self._finished or self._running or not reader.done():
             await self._news.wait()
             self._news.clear()
-            while results := self._finished[:RESULTS_PER_MESSAGE]:
-                del self._finished[: len(results)]
-                await self._context.write(
-                    classifier_service_pb2.StreamClassifyTextResponse(results=results)
-                )
-                for _ in results:
+            while finished := self._finished[:RESULTS_PER_MESSAGE]:
+                del self._finished[: len(finished)]
+                response = classifier_service_pb2.StreamClassifyTextResponse()
+                for correlation_id, outcome in finished:
+                    correlated = response.results.add()
+                    correlated.correlation_id = correlation_id
+                    fill(correlated.result, outcome)
+                await self._context.write(response)
+                for _ in finished:
                     self._window.release()

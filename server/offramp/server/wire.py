@@ -1,5 +1,7 @@
 """From the scheduler's answers and the model's configuration to messages."""
 
+from typing import TypeAlias
+
 from google.protobuf.duration_pb2 import Duration
 
 from offramp.model.checkpoint import Checkpoint
@@ -12,19 +14,22 @@ from offramp.v1 import model_service_pb2 as models_pb
 REASONS = {reason: pb.ExitReason.Value(f"EXIT_REASON_{reason.name}") for reason in ExitReason}
 
 
-def failure(error: BaseException) -> pb.ClassifyResult:
-    """The result of an input that got no answer."""
-    return pb.ClassifyResult(error=status_of(error))
+Outcome: TypeAlias = "tuple[Prepared, Answer] | BaseException"
+"""What became of an input: what it asked for and its answer, or an error."""
 
 
-def success(prepared: Prepared, answer: Answer) -> pb.ClassifyResult:
-    """The result of an input that was answered.
+def fill(result: pb.ClassifyResult, outcome: Outcome) -> None:
+    """Set the result of an input.
 
-    Fields are set one by one: messages handed to a constructor are copied, at four times the cost.
+    Fields are set one by one, in the message that is sent: one that is handed to a constructor or
+    appended is copied, at four times the cost.
     """
+    if isinstance(outcome, BaseException):
+        result.error.CopyFrom(status_of(outcome))
+        return
+    prepared, answer = outcome
     checkpoint, reading = prepared.model.checkpoint, answer.reading
     config = checkpoint.config
-    result = pb.ClassifyResult()
     said = result.classification
     said.label = config.labels[reading.label]
     said.label_index = reading.label
@@ -43,7 +48,6 @@ def success(prepared: Prepared, answer: Answer) -> pb.ClassifyResult:
     _set(said.timing.total, answer.total)
     said.model = checkpoint.name
     said.threshold = answer.threshold
-    return result
 
 
 def model_message(checkpoint: Checkpoint) -> models_pb.Model:
