@@ -101,8 +101,9 @@ def test_thresholds_tuned_on_unlabelled_text_hold_on_labelled_text() -> None:
     assert at.mean_layers == pytest.approx(2.0, abs=0.15)
 
 
-def test_the_default_threshold_is_a_promise() -> None:
-    calibration = calibrated(0, accuracy_drop=0.03)
+@pytest.mark.parametrize("budget", [None, 2.2])
+def test_the_default_threshold_is_a_promise(budget: float | None) -> None:
+    calibration = calibrated(0, accuracy_drop=0.03, budget=budget)
     above = [p for p in calibration.table if p.threshold >= calibration.default_threshold]
     assert 0.5 < calibration.default_threshold < 1
     assert all(point.accuracy_drop_bound <= 0.03 for point in above)

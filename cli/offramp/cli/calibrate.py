@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--max-accuracy-drop",
         type=float,
-        default=DEFAULTS.accuracy_drop,
-        help="what the default threshold promises to lose at most (default: 0.01, one point)",
+        help="what the default threshold promises to lose at most (default: 0.01, one point; with"
+        " a budget alone it is the one that keeps the budget)",
     )
     add(
         "--fit-share",

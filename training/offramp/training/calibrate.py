@@ -27,6 +27,8 @@ from offramp.training.temperature import Reliability, fit_temperature
 from offramp.training.tuning import ANCHOR, fit_rule
 
 LEAST_ROWS = 20
+ACCURACY_DROP = 0.01
+"""What a default threshold promises to lose at most, unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +36,29 @@ class CalibrationConfig:
     """How to calibrate.
 
     `fit_share` of the rows, drawn by `seed`, fit the temperatures and the rule. The default
-    threshold is the lowest that promises to lose at most `accuracy_drop` (0.01 is one point), or
-    with a `budget` (mean layers) the one that stands for the thresholds tuned to it.
+    threshold is the lowest that promises to lose at most `accuracy_drop` (0.01 is one point, which
+    it is without a budget either). With a `budget` (mean layers) alone it is the one that stands
+    for the thresholds tuned to it.
     """
 
     rule: RuleKind = RuleKind.MAX_PROB
     budget: float | None = None
-    accuracy_drop: float = 0.01
+    accuracy_drop: float | None = None
     fit_share: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.fit_share < 1:
             raise ValueError(f"the fitting share must be between 0 and 1, not {self.fit_share}")
-        if not 0 <= self.accuracy_drop <= 1:
+        if self.accuracy_drop is not None and not 0 <= self.accuracy_drop <= 1:
             raise ValueError(f"the accuracy drop must be in 0 to 1, not {self.accuracy_drop}")
+
+    @property
+    def promised_drop(self) -> float | None:
+        """What the default threshold promises to lose at most, if it is chosen by a promise."""
+        if self.accuracy_drop is None and self.budget is None:
+            return ACCURACY_DROP
+        return self.accuracy_drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +122,8 @@ def calibrate_logits(
     scored = score_exits(rule, logits[:, tested], temperatures)
     sweep = Sweep.of(scored, labels[tested], exit_layers, thresholds_of(rule, logits.shape[-1]))
     calibration = Calibration(temperatures, ANCHOR, _promised(sweep), rule)
-    if config.budget is None:
-        default = calibration.threshold_within(config.accuracy_drop)
+    if config.promised_drop is not None:
+        default = calibration.threshold_within(config.promised_drop)
         calibration = replace(calibration, default_threshold=default)
     return CalibrationReport(
         calibration=calibration,
