@@ -18,6 +18,10 @@ VERBS = {
     "watch": "the figures of a running server, live",
     "health": "ask whether a server serves, for probes",
 }
+SPINS = "5000"
+"""How long an idle OpenMP thread of a server waits awake, in libgomp's count: some 0.1 ms, over the
+gaps within a step. By default it holds a core for milliseconds, which callers here wait for."""
+
 INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C ended."""
 
@@ -35,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=VERBS, metavar="VERB")
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = parser.parse_args(given[:1]).verb
+    if verb == "serve":  # read when torch loads
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         module = importlib.import_module(f"offramp.cli.{verb}")
     except ModuleNotFoundError as error:
