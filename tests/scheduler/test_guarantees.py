@@ -245,6 +245,24 @@ def test_relief_ends_in_an_idle_time() -> None:
     assert relief.level == 0
 
 
+def test_one_request_after_another_is_no_overload_however_slow_the_model() -> None:
+    relief = Relief([0.6], delay=0.5)
+    core: Scheduler = fakes.scheduler(relief=relief)
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 1.0)
+    relief.observe(1.0, 0.0)
+    relief.observe(1.0, 1.0)
+    assert relief.level == 1
+    now = 1.0
+    for _ in range(3):
+        core.submit(fakes.request(confidences=(0.9, 0.9, 0.9)), now)
+        batch, _ = core.next_batch(now)
+        assert batch is not None
+        now += 1.0
+        core.complete(batch, [fakes.read(batch.requests[0], 0)], now)
+    assert relief.level == 0
+
+
 def test_an_answer_by_relief_is_marked() -> None:
     relief = Relief([0.6], delay=0.5)
     core: Scheduler = fakes.scheduler(relief=relief)

@@ -26,11 +26,11 @@ USUAL = Calibration((1.0, 1.0, 1.0), 0.75, TABLE)
 async def test_thresholds_fall_are_told_and_return(tmp_path: Path) -> None:
     limits = Limits(max_batch_rows=1, overload_accuracy_drop=0.02, overload_delay=0.15)
     async with word_service(tmp_path, limits) as service:
-        service.backend.seconds = 0.005
+        service.backend.seconds = 0.002  # a lone call is far from being an overload
         for stage in range(3):
             for _ in range(300):
-                service.scheduler.cost.observe(stage, 1, 3, 0.005)
-        calls = [service.client.classify("hard") for _ in range(40)]  # .6 .7 .8 at the exits
+                service.scheduler.cost.observe(stage, 1, 3, 0.002)
+        calls = [service.client.classify("hard") for _ in range(120)]  # .6 .7 .8 at the exits
         under = await asyncio.gather(*calls)
         left = {(answer.reason, answer.exit, answer.threshold) for answer in under}
         usual, lowered = (ExitReason.CONFIDENT, 2, 0.75), (ExitReason.OVERLOAD, 1, 0.65)

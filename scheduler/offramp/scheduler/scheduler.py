@@ -149,8 +149,6 @@ class Scheduler:
         free = self.config.workers - self._running
         starts = now if free > 0 else max(now, self.admission.busy_until)
         departures = self._drop_late(now, now)
-        if self.relief.active:
-            self.relief.observe(self.admission.delay(self._queue.tokens, now), now)
         while True:
             if self._retries:
                 stage, group = self._retries.pop()
@@ -158,7 +156,7 @@ class Scheduler:
             else:
                 chosen = self._choose(starts)
                 if chosen is None:
-                    self.admission.refresh()
+                    self._look_at_delay(now)
                     return None, departures
                 stage, taken = chosen, self._lines.take(chosen, self.slots.free, max(1, free))
             tokens = sum(request.tokens for request in taken)
@@ -262,10 +260,16 @@ class Scheduler:
             self.admission.price()
         self._steps += 1
         self._lines.stepped()
-        self.admission.refresh()
+        self._look_at_delay(now)
         if self._running >= self.config.workers:
             self.admission.busy_until = starts + predicted
         return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))
+
+    def _look_at_delay(self, now: float) -> None:
+        """Tell relief how long whoever waits still will; whoever runs does not wait any more."""
+        self.admission.refresh()
+        if self.relief.active:
+            self.relief.observe(self.admission.delay(self._queue.tokens, now), now)
 
     def _finish(self, batch: Batch, now: float) -> float:
         """Seconds that the step ran; on a single worker it may have waited for the one before."""
