@@ -166,6 +166,8 @@ def _norm(module: nn.LayerNorm, dtype: torch.dtype) -> Callable[[Tensor], Tensor
 
 
 def _head(head: ExitHead) -> Callable[[Tensor], Tensor]:
+    """Layer mix and classifier as one product with the pooled vectors of all layers."""
     mix = head.mix.detach().float().softmax(0)
-    weight, bias = head.linear.weight.detach().float().t(), head.linear.bias.detach().float()
-    return lambda pooled: torch.addmm(bias, torch.matmul(mix, pooled.float()), weight)
+    weight, bias = head.linear.weight.detach().float(), head.linear.bias.detach().float()
+    mixed = (mix[:, None, None] * weight.t()).flatten(0, 1)
+    return lambda pooled: torch.addmm(bias, pooled.flatten(1).float(), mixed)

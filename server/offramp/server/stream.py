@@ -22,7 +22,9 @@ from offramp.server.wire import Outcome, fill
 from offramp.v1 import classification_pb2, classifier_service_pb2
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-INPUTS_AT_ONCE = 256
+INPUTS_AT_ONCE = 64
+"""Inputs of a message that are admitted in one go: 2 ms of the event loop at most."""
+
 RESULTS_PER_MESSAGE = 64
 
 
@@ -69,6 +71,7 @@ class StreamSession:
                 inputs = message.inputs[start : start + INPUTS_AT_ONCE]
                 with self._registry.admissions:
                     await self._admit(inputs, message.options)
+                await asyncio.sleep(0)  # others have their turn
 
     async def _admit(
         self,
