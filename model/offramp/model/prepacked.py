@@ -62,13 +62,14 @@ class PrepackedLayer:
         self._down.added(self._up.activated(hidden, self._activation), hidden)
 
     def _attend(self, qkv: Tensor, layout: Layout) -> Tensor:
-        split = qkv.view(len(qkv), 3, self._heads, -1)
+        tokens = qkv.shape[0]
+        split = qkv.view(tokens, 3, self._heads, -1)
         parts: list[Tensor] = []
         for run in layout.runs:
             query, key, value = run.of(split).permute(2, 0, 3, 1, 4).unbind()
             attended = functional.scaled_dot_product_attention(query, key, value)
             parts.append(attended.transpose(1, 2).reshape(run.rows * run.length, -1))
-        if fill := len(qkv) - layout.tokens:
+        if fill := tokens - layout.tokens:
             parts.append(qkv.new_zeros(fill, qkv.shape[1] // 3))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -98,7 +99,7 @@ class PrepackedRunner:
     ) -> StageOutput:
         """Run the layers of `stage` and read its exit, as `MultiExitModel.run_stage` does."""
         vectors = [] if pooled is None else [pooled]
-        tokens = len(hidden)
+        tokens = hidden.shape[0]
         owners = None if len(layout.lengths) == 1 else layout.owners()
         if fill := token_bucket(tokens) - tokens:
             hidden = functional.pad(hidden, (0, 0, 0, fill))
