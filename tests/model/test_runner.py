@@ -40,6 +40,8 @@ VARIANTS = [
     CONFIG,
     replace(CONFIG, pooling=Pooling.CLS),
     replace(CONFIG, pooling=Pooling.ATTENTION),
+    replace(CONFIG, encoder=replace(SHAPE, position_offset=2, positions=82, token_types=0)),
+    replace(CONFIG, encoder=replace(SHAPE, token_types=1)),
     *(
         replace(CONFIG, encoder=replace(SHAPE, activation=activation, embedding_size=16))
         for activation in (Activation.GELU_NEW, Activation.RELU, Activation.SILU)
@@ -63,10 +65,15 @@ def model_of(config: ModelConfig) -> MultiExitModel:
     return model
 
 
-def packed_rows(lengths: tuple[int, ...]) -> PackedTokens:
+def packed_rows(lengths: tuple[int, ...], types: int = 1) -> PackedTokens:
     draw = random.Random(0)
     rows = [
-        Tokens(tuple(draw.choices(range(100), k=n)), (0,) * n, truncated=False) for n in lengths
+        Tokens(
+            tuple(draw.choices(range(100), k=n)),
+            tuple(sorted(draw.choices(range(types), k=n))),
+            truncated=False,
+        )
+        for n in lengths
     ]
     return PackedTokens.of(rows, CPU)
 
@@ -83,10 +90,17 @@ def logits_of(runner: StageRunner, packed: PackedTokens) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("config", VARIANTS)
-@pytest.mark.parametrize("lengths", [(1,), (3, 3, 7, 20), (5, 5, 9, 33, 33, 70)])
+@pytest.mark.parametrize("lengths", [(1,), (26,), (3, 3, 7), (3, 20, 20), (5, 5, 9, 33, 33, 70)])
+@pytest.mark.parametrize("halved", [False, True])
 @torch.inference_mode()
-def test_float32_equals_the_reference(config: ModelConfig, lengths: tuple[int, ...]) -> None:
-    model, packed = model_of(config), packed_rows(lengths)
+def test_float32_equals_the_reference(
+    config: ModelConfig, lengths: tuple[int, ...], *, halved: bool
+) -> None:
+    """Also of weights that half precision holds, which few tokens are multiplied with."""
+    model = model_of(config)
+    if halved:
+        model = model.half().float()
+    packed = packed_rows(lengths, max(1, config.encoder.token_types))
     for got, wanted in zip(logits_of(runner_of(model, CPU), packed), model(packed), strict=True):
         torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-4)
 

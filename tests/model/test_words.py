@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from offramp.model import words as words_module
 from offramp.model.tokenizer import TextTokenizer, Tokens
-from offramp.model.words import parts_by_words
+from offramp.model.words import FEW_NEW, WordMemory, parts_by_words
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "sst2-minilm" / "tokenizer.json"
 DEFINITION = SHIPPED.read_text(encoding="utf-8")
@@ -86,10 +86,55 @@ def test_a_text_beyond_the_limit_says_so() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words_module, "MOST_WORDS", 10)
-    tokenizer = TextTokenizer(DEFINITION, 128)
-    text = " ".join(f"word{i}" for i in range(25))
-    assert tokenizer.encode([(text, None)])[0] == wanted(128, text, None)
-    assert tokenizer.words_known <= 10
+    memory = WordMemory()
+    for start in range(0, 100, 3):
+        text = " ".join(f"w{i}" for i in range(start, start + 3))
+        assert memory.ids(text, 99, lambda word: [int(word[1:])]) == [start, start + 1, start + 2]
+        assert len(memory) <= 10
+
+
+def test_a_text_of_many_new_words_is_the_tokenizers() -> None:
+    memory, asked = WordMemory(), list[str]()
+
+    def of_word(word: str) -> list[int]:
+        asked.append(word)
+        return [len(word)]
+
+    text = "a bb ccc dddd eeeee ffffff ggggggg hhhhhhhh"
+    assert memory.ids(text, 99, of_word) is None
+    assert len(asked) == FEW_NEW
+    assert memory.ids(text, 99, of_word) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sorted(asked) == text.split()
+
+
+TEMPLATES = [None, ("$A [SEP]", "$A [SEP] $B:1 [SEP]:1"), ("$A [SEP]", "$B:1 [SEP]:1 $A:0 [SEP]:0")]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_whatever_stands_around_texts(template: tuple[str, str] | None) -> None:
+    """Also where nothing does, and where the second text stands first."""
+    bare = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2, "[SEP]": 3}, unk_token="[UNK]"))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    if template:
+        specials = [("[SEP]", 3)]
+        bare.post_processor = processors.TemplateProcessing(*template, special_tokens=specials)
+    ours = TextTokenizer(bare.to_str(), 9)
+    bare.enable_truncation(9, strategy="longest_first")
+    for one in [("a b", None), ("a b b", "b b a"), ("c", "a"), ("a " * 20, None), ("a " * 20, "b")]:
+        text, pair = one
+        found = bare.encode_batch_fast([text if pair is None else (text, pair)])[0]
+        expected = tuple(found.ids), tuple(found.type_ids), bool(found.overflowing)
+        for _ in range(2):
+            tokens = ours.encode([one])[0]
+            assert (tokens.ids, tokens.types, tokens.truncated) == expected
+
+
+def test_a_tokenizer_without_unknown_words_is_no_matter() -> None:
+    letters = Tokenizer(models.WordLevel({"[UNK]": 0, "yes": 1}, unk_token="[MISSING]"))
+    letters.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(Exception, match="WordLevel"):
+        TextTokenizer(letters.to_str(), 9).encode([("no", None)])
+    assert TextTokenizer(letters.to_str(), 9).encode([("yes", None)])[0].ids == (1,)
 
 
 def test_only_tokenizers_that_part_texts_by_words_are_cut_short() -> None:

@@ -245,7 +245,9 @@ def test_relief_ends_in_an_idle_time() -> None:
     assert relief.level == 0
 
 
-def test_one_request_after_another_is_no_overload_however_slow_the_model() -> None:
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_one_request_after_another_is_no_overload_however_slow_the_model(ahead: int) -> None:
+    """Also where the engine asks for a batch ahead while another runs."""
     relief = Relief([0.6], delay=0.5)
     core: Scheduler = fakes.scheduler(relief=relief)
     for stage in range(3):
@@ -258,9 +260,27 @@ def test_one_request_after_another_is_no_overload_however_slow_the_model() -> No
         core.submit(fakes.request(confidences=(0.9, 0.9, 0.9)), now)
         batch, _ = core.next_batch(now)
         assert batch is not None
+        for _ in range(ahead):
+            assert core.next_batch(now)[0] is None
         now += 1.0
         core.complete(batch, [fakes.read(batch.requests[0], 0)], now)
     assert relief.level == 0
+
+
+def test_whoever_waits_behind_a_long_step_makes_an_overload() -> None:
+    relief = Relief([0.6], delay=0.5)
+    core: Scheduler = fakes.scheduler(relief=relief, max_batch_rows=1)
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 0.45)
+    now = 0.0
+    for _ in range(3):
+        for _ in range(2):
+            core.submit(fakes.request(confidences=(0.9, 0.9, 0.9)), now)
+        batch, _ = core.next_batch(now)
+        assert batch is not None
+        now += 0.45
+        core.complete(batch, [fakes.read(batch.requests[0], 0)], now)
+    assert relief.level == 1
 
 
 def test_an_answer_by_relief_is_marked() -> None:

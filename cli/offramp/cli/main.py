@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=VERBS, metavar="VERB")
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = parser.parse_args(given[:1]).verb
-    if verb == "serve":  # read when torch loads
+    if verb == "serve" and "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         module = importlib.import_module(f"offramp.cli.{verb}")

@@ -4,7 +4,7 @@ A padded batch computes every row at the length of the longest. A packed one is 
 `[tokens, hidden]` matrix: the linear layers see only real tokens, and attention, the one
 operation that must know where a row ends, runs once for every *run* of neighbouring rows
 of equal length, as an unpadded dense batch. Rows sorted by length make the runs few.
-No mask exists, so no row can see another.
+Attention has no mask, so no row can see another.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """The stage forward at its best on a CPU: few operators, weights laid out once, no padding.
 
-A layer is seven operators: four projections that take bias, activation and residual with them,
-attention for each run of rows of equal length, two layer norms.
+A layer is seven operators: four projections that take bias, activation and residual with them (of
+few tokens the bias alone), attention for each run of rows of equal length, two layer norms.
 
 oneDNN compiles a kernel for each number of tokens it meets, milliseconds each. So that a running
 server never waits for one, the numbers are few: every one up to 64 tokens, multiples of 8 above,
@@ -100,12 +100,12 @@ class PrepackedRunner:
         """Run the layers of `stage` and read its exit, as `MultiExitModel.run_stage` does."""
         vectors = [] if pooled is None else [pooled]
         tokens = hidden.shape[0]
-        owners = None if len(layout.lengths) == 1 else layout.owners()
+        rows = self._rows(layout)
         if fill := token_bucket(tokens) - tokens:
             hidden = functional.pad(hidden, (0, 0, 0, fill))
         for index in self._stages[stage]:
             hidden = self._layers[index](hidden, layout)
-            vectors.append(self._pool(index, hidden[:tokens], owners).unsqueeze(1))
+            vectors.append(self._pool(index, hidden[:tokens], rows).unsqueeze(1))
         pooled = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
         return StageOutput(hidden[:tokens], pooled, self._heads[stage](pooled))
 
@@ -119,22 +119,34 @@ class PrepackedRunner:
         for count in sorted({token_bucket(count) for count in range(1, tokens + 1)}):
             self._layers[0].compile(torch.zeros(count, self._size, dtype=self.dtype))
 
-    def _pool(self, layer: int, hidden: Tensor, owners: Tensor | None) -> Tensor:
-        """Pooled vectors `[rows, hidden]` of `[tokens, hidden]`; without owners of a lone row."""
+    def _rows(self, layout: Layout) -> Tensor | None:
+        """What pooling must know of several rows, the same for all layers; None of a lone one.
+
+        Where a row's tokens are for attention, their weights for the mean, its first for [CLS].
+        """
+        if len(layout.lengths) == 1:
+            return None
+        owners = layout.owners()
         if self._pooler is not None:
-            first = hidden[:1] if owners is None else hidden[owners.int().argmax(1)]
-            vectors: Tensor = self._pooler(first.float())
+            return owners.int().argmax(1)
+        if self._queries is None:
+            return (owners.float() / owners.sum(1, keepdim=True)).to(self.dtype)
+        return owners
+
+    def _pool(self, layer: int, hidden: Tensor, rows: Tensor | None) -> Tensor:
+        """Pooled vectors `[rows, hidden]` of `[tokens, hidden]`, all of them finite.
+
+        The tokens of other rows weigh nothing, which is one product whatever the lengths.
+        """
+        if self._pooler is not None:
+            vectors: Tensor = self._pooler((hidden[:1] if rows is None else hidden[rows]).float())
             return vectors.tanh().to(self.dtype)
         if self._queries is None:
-            if owners is None:
-                return hidden.mean(0, keepdim=True)
-            weights = owners.float() / owners.sum(1, keepdim=True)
-        else:
-            scores = torch.mv(hidden, self._queries[layer]).float().unsqueeze(0)
-            if owners is not None:
-                scores = scores.where(owners, -torch.inf)
-            weights = scores.softmax(1)
-        return torch.mm(weights.to(self.dtype), hidden)
+            return hidden.mean(0, keepdim=True) if rows is None else torch.mm(rows, hidden)
+        scores = torch.mv(hidden, self._queries[layer]).float().unsqueeze(0)
+        if rows is not None:
+            scores = scores.where(rows, -torch.inf)
+        return torch.mm(scores.softmax(1).to(self.dtype), hidden)
 
 
 class _Embedded:

@@ -92,7 +92,8 @@ class Float32Projection(_OneDnnProjection):
     """Computed in float32; for few tokens from weights held in half precision, where that is exact.
 
     A product of few tokens waits for its weights, and those of a checkpoint stored in half
-    precision are the same numbers in half the bytes: FBGEMM widens them as they come.
+    precision are the same numbers in half the bytes: FBGEMM widens them as they come. They are
+    held besides the others, half as much again.
     """
 
     dtype: ClassVar[torch.dtype] = torch.float32
@@ -106,27 +107,30 @@ class Float32Projection(_OneDnnProjection):
         self._halved = (
             torch.ops.quantized.linear_prepack_fp16(weight, self._bias) if exact else None
         )
-        # The operator itself: around it Python looks for tensor subclasses, 5 us a call.
+        # The operator itself: around it Python looks for tensor subclasses, 5 µs a call.
         self._product = torch.ops.quantized.linear_dynamic_fp16.default._op  # noqa: SLF001
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """The product with its bias: `[tokens, outputs]`."""
-        if self._halved is None or hidden.shape[0] > FEW_TOKENS:
+        if self._many(hidden):
             return super().__call__(hidden)
         product: Tensor = self._product(hidden, self._halved)
         return product
 
     def activated(self, hidden: Tensor, kind: Activation) -> Tensor:
         """The product with its bias through an activation."""
-        if self._halved is None or hidden.shape[0] > FEW_TOKENS:
+        if self._many(hidden):
             return super().activated(hidden, kind)
         return activate(kind, self(hidden))
 
     def added(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """The product with its bias plus a residual of its shape."""
-        if self._halved is None or hidden.shape[0] > FEW_TOKENS:
+        if self._many(hidden):
             return super().added(hidden, residual)
         return self(hidden).add_(residual)
+
+    def _many(self, hidden: Tensor) -> bool:
+        return self._halved is None or hidden.shape[0] > FEW_TOKENS
 
 
 class Bfloat16Projection(_OneDnnProjection):

@@ -101,7 +101,7 @@ class ExitRule:
         return raw.clamp(max=HIGHEST_CONFIDENCE), streak
 
     def score(self, exit_index: int, confidence: float) -> float:
-        """The score of one row by `max_prob`: what `scores` gives, for who has its confidence."""
+        """The score of one row by `max_prob`, of its confidence: that of `scores`, to rounding."""
         raw = min(confidence, HIGHEST_CONFIDENCE)
         if self.exponents:
             raw = min(raw ** self.exponents[exit_index], HIGHEST_CONFIDENCE)

@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from tokenizers import Encoding, Tokenizer
 
@@ -58,14 +60,9 @@ class TextTokenizer:
         """The `tokenizer.json` text this was made from."""
         return self._definition
 
-    @property
-    def words_known(self) -> int:
-        """Words whose tokens are remembered."""
-        return 0 if self._words is None else len(self._words)
-
     def special_tokens(self, *, pair: bool) -> int:
         """How many of an input's tokens are special, whatever it says."""
-        return self._ours().frame(pair=pair).specials
+        return self._ours().tokenizer.num_special_tokens_to_add(pair)
 
     def encode(self, inputs: Sequence[tuple[str, str | None]]) -> list[Tokens]:
         """Tokenize texts and optional second texts, cut to the token limit (longest first)."""
@@ -83,15 +80,14 @@ class TextTokenizer:
             encodings = self._ours().tokenizer.encode_batch_fast(batch)
             for index, encoding in zip(left, encodings, strict=True):
                 found[index] = _tokens(encoding, cut_short=short[index])
-        return [tokens for tokens in found if tokens is not None]
+        return cast("list[Tokens]", found)  # each was found by words, or left and asked for
 
     def _by_words(self, text: str, pair: str | None, *, cut_short: bool) -> Tokens | None:
         """The tokens of an input made of words; None if the tokenizer must be asked."""
-        words = self._words
-        if words is None:
+        words, ours = self._words, self._ours()
+        if words is None or ours.frames is None:
             return None
-        ours = self._ours()
-        frame = ours.frame(pair=pair is not None)
+        frame = ours.frames[pair is not None]
         room = self._max_tokens - frame.specials
         ids = words.ids(text, room, ours.of_word)
         if ids is None:
@@ -108,36 +104,32 @@ class TextTokenizer:
         """This thread's own."""
         found: _ThreadsOwn | None = getattr(self._local, "own", None)
         if found is None:
-            found = self._local.own = _ThreadsOwn(self._definition, self._max_tokens)
+            found = self._local.own = _ThreadsOwn(
+                self._definition, self._max_tokens, framed=self._words is not None
+            )
         return found
 
 
 class _ThreadsOwn:
-    """A thread's tokenizer, and what it puts around texts."""
+    """A thread's tokenizer, and what it puts around a text and around two."""
 
-    def __init__(self, definition: str, max_tokens: int) -> None:
-        self._max_tokens = max_tokens
+    def __init__(self, definition: str, max_tokens: int, *, framed: bool) -> None:
         self.tokenizer = Tokenizer.from_str(definition)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.tokenizer.encode_special_tokens = True
-        encode = self.tokenizer.encode
-        self._single, self._pair = Frame(encode("a")), Frame(encode("a", "a"))
-        self._truncate()
-
-    def frame(self, *, pair: bool) -> Frame:
-        """The special tokens around a text, or around two."""
-        return self._pair if pair else self._single
+        self.frames: tuple[Frame, Frame] | None = None
+        if framed:
+            with suppress(Exception):  # bare where it knows no "a" (Rust), or in no order
+                one, two = self.tokenizer.encode_batch_fast(["a", ("a", "a a")])
+                self.frames = Frame(one), Frame(two)
+        self.tokenizer.enable_truncation(max_tokens, strategy="longest_first")
 
     def of_word(self, word: str) -> Sequence[int]:
-        """A word's ids, without special tokens."""
-        self.tokenizer.no_truncation()
-        ids: list[int] = self.tokenizer.encode(word, add_special_tokens=False).ids
-        self._truncate()
+        """A word's ids, without special tokens; none if they are more than an input may have."""
+        encoding = self.tokenizer.encode(word, add_special_tokens=False)
+        ids: list[int] = [] if encoding.overflowing else encoding.ids
         return ids
-
-    def _truncate(self) -> None:
-        self.tokenizer.enable_truncation(self._max_tokens, strategy="longest_first")
 
 
 def _tokens(encoding: Encoding, *, cut_short: bool) -> Tokens:

@@ -16,8 +16,11 @@ from tokenizers import Encoding
 MOST_WORDS = 1 << 16
 """Words remembered; when they are so many, all are forgotten."""
 
-LONGEST_WORD = 40
-"""Characters of a word that is remembered."""
+LONGEST_WORD, MOST_PIECES = 40, 8
+"""Characters and tokens of a word that is remembered."""
+
+FEW_NEW = 6
+"""Words that are asked for one by one; a text with more that are new is quicker read whole."""
 
 CHARACTERWISE = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
 SPACE_PARTS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
@@ -28,7 +31,7 @@ def parts_by_words(definition: str) -> bool:
     """Whether a `tokenizer.json` gives a text the tokens of its words, end to end."""
     content: Mapping[str, Any] = json.loads(definition)
     return (
-        set(_kinds(content.get("normalizer"), "normalizers")) <= CHARACTERWISE
+        set(_kinds(content.get("normalizer"))) <= CHARACTERWISE
         and (content.get("pre_tokenizer") or {}).get("type") in SPACE_PARTS
         and (content.get("model") or {}).get("type") in WORDWISE
         and all(token["special"] for token in content.get("added_tokens", ()))
@@ -49,8 +52,8 @@ class WordMemory:
     ) -> list[int] | None:
         """The text's token ids without special tokens, or None if the tokenizer must be asked.
 
-        Of a text of over `most` tokens one or more beyond these are given, not all. Words that are
-        not known yet are asked of `of_word`.
+        Of a text of over `most` tokens one or more beyond these are given, not all. A few words
+        that are new are asked of `of_word`, which gives none of a word that it can't tell alone.
         """
         if not (text.isascii() and text.isprintable()):
             return None
@@ -67,25 +70,42 @@ class WordMemory:
     def _learned(
         self, words: Sequence[str], of_word: Callable[[str], Sequence[int]]
     ) -> list[int] | None:
-        """The ids of words that are not all known; None if one is not to be remembered."""
-        known, ids = self._known, list[int]()
+        """The ids of words of which some are new; None if these are many or not to be remembered.
+
+        Of many some are learned, so that the next such text has fewer.
+        """
+        known = self._known
+        new = list(dict.fromkeys(word for word in words if word not in known))
+        if len(known) + FEW_NEW > MOST_WORDS:
+            known.clear()
+        found: dict[str, tuple[int, ...]] = {}
+        for word in new[:FEW_NEW]:
+            pieces = tuple(of_word(word)) if len(word) <= LONGEST_WORD else ()
+            if not 0 < len(pieces) <= MOST_PIECES:
+                return None
+            known[word] = found[word] = pieces
+        if len(new) > FEW_NEW:
+            return None
+        ids = list[int]()
         for word in words:
-            found = known.get(word)
-            if found is None:
-                if len(word) > LONGEST_WORD or not (found := tuple(of_word(word))):
-                    return None
-                if len(known) >= MOST_WORDS:
-                    known.clear()
-                known[word] = found
-            ids += found
+            pieces = found.get(word) or known.get(word, ())
+            if not pieces:  # forgotten meanwhile
+                return None
+            ids += pieces
         return ids
 
 
 class Frame:
-    """The special tokens around a text or two, read off an input that the tokenizer framed."""
+    """The special tokens around a text or two, read off an input that the tokenizer framed.
+
+    Raises ValueError where the texts do not stand in it in their order.
+    """
 
     def __init__(self, example: Encoding) -> None:
-        texts = max(sequence for sequence in example.sequence_ids if sequence is not None) + 1
+        order = [sequence for sequence in example.sequence_ids if sequence is not None]
+        if not order or order != sorted(order):
+            raise ValueError("the texts do not stand in their order")
+        texts = order[-1] + 1
         ids: list[tuple[int, ...]] = [()] * (texts + 1)
         types: list[tuple[int, ...]] = [()] * (texts + 1)
         text_types = [0] * texts
@@ -111,11 +131,12 @@ class Frame:
         return ids, types
 
 
-def _kinds(part: Mapping[str, Any] | None, nested: str) -> Iterator[str]:
-    if part is None:
+def _kinds(normalizer: Mapping[str, Any] | None) -> Iterator[str]:
+    """The kinds of a normalizer, or of those in its sequence."""
+    if normalizer is None:
         return
-    if part.get("type") == "Sequence":
-        for inner in part.get(nested, ()):
-            yield from _kinds(inner, nested)
+    if normalizer.get("type") == "Sequence":
+        for inner in normalizer.get("normalizers", ()):
+            yield from _kinds(inner)
     else:
-        yield str(part.get("type"))
+        yield str(normalizer.get("type"))

@@ -67,8 +67,12 @@ class Lines:
 
     def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
         """The stage to run; None if there is none (with `full`: none that fills a batch)."""
-        if not full and len(waiting := [at for at, line in enumerate(self.of) if line.waiting]) < 2:
-            return waiting[0] if waiting and (waiting[0] or free_slots) else None
+        waiting = [stage for stage, line in enumerate(self.of) if line.waiting]
+        if not waiting:
+            return None
+        if len(waiting) == 1 and not full:
+            (lone,) = waiting
+            return lone if lone or free_slots else None
         ready = self.ready(now, free_slots)
         due = self._due(ready)
         if due is not None:

@@ -260,16 +260,18 @@ class Scheduler:
             self.admission.price()
         self._steps += 1
         self._lines.stepped()
-        self._look_at_delay(now)
         if self._running >= self.config.workers:
             self.admission.busy_until = starts + predicted
+        self._look_at_delay(now)
         return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))
 
     def _look_at_delay(self, now: float) -> None:
-        """Tell relief how long whoever waits still will; whoever runs does not wait any more."""
+        """Tell relief how long the queue will wait; nobody does while all that is held runs."""
         self.admission.refresh()
         if self.relief.active:
-            self.relief.observe(self.admission.delay(self._queue.tokens, now), now)
+            waits = any(line.waiting for line in self._lines.of)
+            delay = self.admission.delay(self._queue.tokens, now) if waits else 0.0
+            self.relief.observe(delay, now)
 
     def _finish(self, batch: Batch, now: float) -> float:
         """Seconds that the step ran; on a single worker it may have waited for the one before."""

@@ -36,8 +36,8 @@ class CalibrationConfig:
     """How to calibrate.
 
     `fit_share` of the rows, drawn by `seed`, fit the temperatures and the rule. The default
-    threshold is the lowest that promises to lose at most `accuracy_drop` (0.01 is one point, which
-    it is without a budget either). With a `budget` (mean layers) alone it is the one that stands
+    threshold is the lowest that promises to lose at most `accuracy_drop` (0.01, one point, where
+    neither it nor a budget is given). With a `budget` (mean layers) alone it is the one that stands
     for the thresholds tuned to it.
     """
 
