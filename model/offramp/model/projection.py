@@ -19,8 +19,7 @@ REORDER_TOKENS = 64
 """The number of tokens that the weights' layout is chosen for; measured alike from 1 to 512."""
 
 FEW_TOKENS = 28
-"""Up to so many a product is quicker from weights in half precision: at 8 tokens by a quarter, at
-25 by a twentieth (docs/performance.md)."""
+"""Up to so many a product is quicker from weights in half precision (docs/performance.md)."""
 
 FUSED: dict[Activation, tuple[str, str]] = {
     Activation.GELU: ("gelu", "none"),
@@ -88,15 +87,19 @@ class _OneDnnProjection:
         return product
 
 
-class Float32Projection(_OneDnnProjection):
+class OneDnnFloat32Projection(_OneDnnProjection):
+    """Computed in float32."""
+
+    dtype: ClassVar[torch.dtype] = torch.float32
+
+
+class Float32Projection(OneDnnFloat32Projection):
     """Computed in float32; for few tokens from weights held in half precision, where that is exact.
 
     A product of few tokens waits for its weights, and those of a checkpoint stored in half
     precision are the same numbers in half the bytes: FBGEMM widens them as they come. They are
     held besides the others, half as much again.
     """
-
-    dtype: ClassVar[torch.dtype] = torch.float32
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
