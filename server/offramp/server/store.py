@@ -22,8 +22,9 @@ class ViewStore:
         self, slots: Sequence[int], lengths: Sequence[int], hidden: Tensor, pooled: Tensor
     ) -> None:
         """Keep `[tokens, hidden]` and `[rows, layers, hidden]` of rows of these lengths."""
+        rows = torch.split_with_sizes(hidden, list(lengths))
         for slot, own_hidden, own_pooled in zip(
-            slots, torch.split(hidden, list(lengths)), torch.split(pooled, 1), strict=True
+            slots, rows, pooled.unsqueeze(1).unbind(), strict=True
         ):
             self._hidden[slot] = own_hidden
             self._pooled[slot] = own_pooled
