@@ -18,8 +18,8 @@ VERBS = {
     "watch": "the figures of a running server, live",
     "health": "ask whether a server serves, for probes",
 }
-SPINS = "5000"
-"""How long an idle OpenMP thread of a server waits awake, in libgomp's count: some 0.1 ms, over the
+SPINS = "10000"
+"""How long an idle OpenMP thread of a server waits awake, in libgomp's count: some 0.2 ms, over the
 gaps within a step. By default it holds a core for milliseconds, which callers here wait for."""
 
 INTERRUPTED = 130

@@ -1,6 +1,7 @@
 """From a checkpoint's directory to a served model: loaded, warm, watched, its engine ready."""
 
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,6 +36,9 @@ from offramp.server.warmup import warm_up
 
 TOKENIZER_THREADS = 2
 
+LONE_TOKENS = 128
+"""Tokens of a lone request's step on the event loop at most; longer ones take too long for it."""
+
 
 class Loader:
     """Loads checkpoints for one device, and owns the threads that their models share.
@@ -51,6 +55,7 @@ class Loader:
         self._make_backend = make_backend or suitable_backend(config)
         self._steps = step_threads(self.device, config)
         self._loop_shares = share_loop_steps(self.device, config)
+        self._loop_thread = threading.get_ident()
         self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, "offramp-tokenizer")
 
     def load(self, directory: Path, name: str = "") -> ServedModel:
@@ -77,6 +82,9 @@ class Loader:
         slots = limits.slots + (SHADOW_SLOTS if shadow else 0)
         backend = self._make_backend(checkpoint, slots, self.device)
         warm_up(backend, self._steps, shape, settings, cost)
+        if self._loop_shares and threading.get_ident() == self._loop_thread:
+            # Kernels are compiled for a number of threads. A swap, elsewhere, finds most of them.
+            backend.warm(min(LONE_TOKENS, shape.max_tokens))
         relief = relief_of(calibration, limits.overload_accuracy_drop, limits.overload_delay)
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
