@@ -111,7 +111,8 @@ class Float32Projection(OneDnnFloat32Projection):
             torch.ops.quantized.linear_prepack_fp16(weight, self._bias) if exact else None
         )
         # The operator itself: around it Python looks for tensor subclasses, 5 µs a call.
-        self._product = torch.ops.quantized.linear_dynamic_fp16.default._op  # noqa: SLF001
+        overload = torch.ops.quantized.linear_dynamic_fp16.default
+        self._product = overload._op  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """The product with its bias: `[tokens, outputs]`."""
