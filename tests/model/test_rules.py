@@ -1,5 +1,6 @@
 """Exit rules against what their papers say, one row at a time in plain Python."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -72,6 +73,26 @@ def test_exponents_move_the_threshold_of_an_exit() -> None:
         assert torch.equal(bent[index] >= 0.9, plain[index] >= limit)
 
 
+@pytest.mark.parametrize("kind", list(RuleKind))
+def test_powers_decide_at_other_temperatures_than_those_reported(kind: RuleKind) -> None:
+    reported, deciding = (0.8, 1.5, 2.0, 1.0), (1.6, 1.0, 1.9, 1.0)
+    powers = tuple(of_all / of_part for of_all, of_part in zip(reported, deciding, strict=True))
+    at_powers = score_exits(ExitRule(kind, WEIGHTS, powers=powers), logits(3, 500), reported)
+    plain = score_exits(ExitRule(kind, WEIGHTS), logits(3, 500), deciding)
+    assert torch.allclose(at_powers.scores, plain.scores, atol=1e-6)
+    at_reported = score_exits(ExitRule(kind, WEIGHTS), logits(3, 500), reported)
+    assert torch.equal(at_powers.confidences, at_reported.confidences)
+
+
+def test_one_row_scores_by_itself_as_in_a_batch() -> None:
+    rule = ExitRule(exponents=(0.5, 1.0, 2.0, 3.0), powers=(0.7, 1.0, 1.3, 2.0))
+    scores = score_exits(rule, logits(4), (1.0,) * EXITS).scores
+    for index, at_exit in enumerate(logits(4)):
+        for row, probabilities in enumerate(at_exit.softmax(-1).tolist()):
+            assert rule.score(index, probabilities) == pytest.approx(scores[index, row].item())
+    assert rule.score(1, [1.0, 0.0, 0.0]) == HIGHEST_CONFIDENCE
+
+
 def test_rules_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="weight"):
         ExitRule(RuleKind.AGREEMENT)
@@ -82,9 +103,11 @@ def test_rules_that_cannot_be() -> None:
 
 
 def test_a_rule_survives_the_file() -> None:
-    rule = ExitRule(RuleKind.AGREEMENT, WEIGHTS, (1.0, 2.0, 0.5, 1.0))
+    rule = ExitRule(RuleKind.AGREEMENT, WEIGHTS, (1.0, 2.0, 0.5, 1.0), (1.0, 0.9, 1.1, 1.0))
     calibration = Calibration((1.0,) * EXITS, 0.9, (), rule)
     assert Calibration.from_dict(calibration.to_dict()) == calibration
     written = calibration.to_dict()
+    del written["rule"]["powers"]  # a file from before there were any
+    assert Calibration.from_dict(written).rule == replace(rule, powers=())
     del written["rule"]
     assert Calibration.from_dict(written).rule == ExitRule()

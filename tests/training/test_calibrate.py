@@ -11,7 +11,7 @@ from offramp.model.rules import ExitRule, RuleKind, score_exits
 from offramp.training.calibrate import CalibrationConfig, calibrate_logits
 from offramp.training.sweep import Sweep
 from offramp.training.temperature import fit_temperature
-from offramp.training.tuning import outcomes, tune_thresholds
+from offramp.training.tuning import ANCHOR, Aim, outcomes, tune_thresholds
 
 
 def calibrated(seed: int, rows: int = 600, **options: object) -> Calibration:
@@ -72,7 +72,7 @@ def test_thresholds_of_each_exit_do_no_worse_than_one_for_all_within_the_budget(
         logits, _ = logits_and_labels(1000, seed)
         scored = score_exits(ExitRule(), logits, (2.0,) * 3)
         scores, agrees = scored.scores, scored.labels == scored.labels[-1]
-        limits = torch.tensor([tune_thresholds(scores, agrees, EXIT_LAYERS, 2.0)])
+        limits = torch.tensor([tune_thresholds(scores, agrees, EXIT_LAYERS, Aim(budget=2.0))])
         shared = torch.linspace(0.3, 0.999, 300).unsqueeze(1).expand(-1, 3)
         (tuned,), (layers,) = outcomes(scores, agrees, EXIT_LAYERS, limits.double())
         agreements, costs = outcomes(scores, agrees, EXIT_LAYERS, shared.double())
@@ -81,6 +81,19 @@ def test_thresholds_of_each_exit_do_no_worse_than_one_for_all_within_the_budget(
         assert tuned >= best - 0.002  # the grids differ
         gained += tuned > best
     assert gained >= 2
+
+
+def test_exits_are_decided_by_a_part_and_probabilities_calibrated_by_all() -> None:
+    logits, labels = logits_and_labels(400, 5)
+    report = calibrate_logits(logits, labels, EXIT_LAYERS, CalibrationConfig())
+    calibration = report.calibration
+    assert calibration.temperatures == tuple(fit_temperature(at, labels) for at in logits)
+    deciding = [exit_.temperature for exit_ in report.after]
+    assert deciding != list(calibration.temperatures)
+    decided = score_exits(calibration.rule, logits, calibration.temperatures)
+    assert torch.allclose(
+        decided.scores, score_exits(ExitRule(), logits, deciding).scores, atol=1e-6
+    )
 
 
 def test_a_budget_holds_on_rows_not_fitted_on() -> None:
@@ -99,6 +112,31 @@ def test_thresholds_tuned_on_unlabelled_text_hold_on_labelled_text() -> None:
     )
     at = next(p for p in with_others.table if p.threshold == with_others.default_threshold)
     assert at.mean_layers == pytest.approx(2.0, abs=0.15)
+
+
+def test_unlabelled_text_tunes_the_exits_for_the_promised_drop() -> None:
+    logits, labels = logits_and_labels(600, 0)
+    others, _ = logits_and_labels(4000, 1)
+    config = CalibrationConfig(accuracy_drop=0.03)
+    alone = calibrate_logits(logits, labels, EXIT_LAYERS, config).calibration
+    tuned = calibrate_logits(logits, labels, EXIT_LAYERS, config, others).calibration
+    assert not alone.rule.exponents
+    scored = score_exits(tuned.rule, others, tuned.temperatures)
+    (anchor,) = Sweep.of(scored, scored.labels[-1], EXIT_LAYERS, (ANCHOR,)).points()
+    assert anchor.agreement == pytest.approx(0.97, abs=0.005)
+    layers = [
+        next(p.mean_layers for p in made.table if p.threshold == made.threshold_within(0.03))
+        for made in (alone, tuned)
+    ]
+    assert layers[1] <= layers[0]
+
+
+def test_where_no_threshold_agrees_enough_the_most_agreeing_is_taken() -> None:
+    scores = torch.tensor([[0.99999, 0.5], [0.9, 0.9]], dtype=torch.float64)
+    agrees = torch.tensor([[False, True], [True, True]])
+    limits = tune_thresholds(scores, agrees, (1, 2), Aim(disagreement=0.0))
+    (agreement,), _ = outcomes(scores, agrees, (1, 2), torch.tensor([limits]).double())
+    assert agreement == 0.5
 
 
 @pytest.mark.parametrize("budget", [None, 2.2])

@@ -49,16 +49,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def _exits(report: CalibrationReport, layers: Sequence[int]) -> Table:
     table = Table(
-        title=f"exits: temperatures from {report.fitted_rows} examples,"
-        f" the rest measured on {report.tested_rows} others"
+        title=f"exits: temperatures from all examples; the rest measured on {report.tested_rows},"
+        f" at temperatures from the {report.fitted_rows} others"
     )
     for column in ("layer", "temperature", "ECE before", "after", "Brier before", "after"):
         table.add_column(column, justify="right")
-    for layer, before, after in zip(layers, report.before, report.after, strict=True):
+    temperatures = report.calibration.temperatures
+    exits = zip(layers, temperatures, report.before, report.after, strict=True)
+    for layer, temperature, before, after in exits:
         figures = (before.ece, after.ece, before.brier, after.brier)
-        table.add_row(
-            str(layer), f"{after.temperature:.2f}", *(f"{value:.4f}" for value in figures)
-        )
+        table.add_row(str(layer), f"{temperature:.2f}", *(f"{value:.4f}" for value in figures))
     return table
 
 
@@ -105,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         "--unlabelled",
         nargs="+",
         default=[],
-        help="texts to tune them on, for agreement with full depth (default: part of --data)",
+        help="texts to tune a threshold for each exit on, for agreement with full depth: with a"
+        " budget the most that it buys, without one as much as --max-accuracy-drop asks",
     )
     add(
         "--max-accuracy-drop",
@@ -117,7 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         "--fit-share",
         type=float,
         default=DEFAULTS.fit_share,
-        help="share of the data that temperatures and rule are fitted on (default: 0.25)",
+        help="share of the data that exits are decided by; promises are tested on the rest, and"
+        " probabilities calibrated on all (default: 0.25)",
     )
     add("--seed", type=int, default=DEFAULTS.seed, help="draws the examples fitted on")
     add("--json", type=Path, help="write all of it here, reliability diagrams included")

@@ -23,6 +23,10 @@ from offramp.model.projection import Projection
 EXACT_TOKENS = 64
 GRAIN = 8
 
+BY_HAND = range(20, 65)
+"""Lengths of a single row whose attention is quicker as products of its own than as PyTorch's fused
+operator, which is made for long rows (docs/performance.md)."""
+
 
 def can_prepack() -> bool:
     """Whether this build of PyTorch has oneDNN."""
@@ -66,6 +70,9 @@ class PrepackedLayer:
         split = qkv.view(tokens, 3, self._heads, -1)
         parts: list[Tensor] = []
         for run in layout.runs:
+            if run.rows == 1 and run.length in BY_HAND and qkv.dtype is torch.float32:
+                parts.append(_attend_by_hand(split[run.start : run.end]))
+                continue
             query, key, value = run.of(split).permute(2, 0, 3, 1, 4).unbind()
             attended = functional.scaled_dot_product_attention(query, key, value)
             parts.append(attended.transpose(1, 2).reshape(run.rows * run.length, -1))
@@ -170,6 +177,15 @@ class _Embedded:
         words = functional.embedding(packed.ids, self._word)
         hidden = self._norm(words.add_(functional.embedding(places, self._place)))
         return hidden if self._project is None else self._project(hidden)
+
+
+def _attend_by_hand(split: Tensor) -> Tensor:
+    """Attention of one row from `[tokens, 3, heads, head size]`: `[tokens, hidden]`."""
+    tokens, _, _, size = split.shape
+    query, key, value = split.unbind(1)
+    scores = torch.bmm(query.transpose(0, 1), key.permute(1, 2, 0)).mul_(size**-0.5)
+    attended = torch.bmm(scores.softmax(-1), value.transpose(0, 1))
+    return attended.transpose(0, 1).reshape(tokens, -1)
 
 
 def _norm(module: nn.LayerNorm, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -22,9 +22,8 @@ from offramp.model.config import Pooling
 from offramp.model.encoder import EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.projection import activate
-from offramp.model.readings import HIGHEST_CONFIDENCE
 
-LABEL, CONFIDENCE, PROBABILITIES = 0, 1, 2
+LABEL, PROBABILITIES = 0, 1
 """Columns of a step's readings; the probabilities are this one and all that follow."""
 
 SMALLEST_BUCKET = 16
@@ -191,6 +190,5 @@ class ResidentStages(nn.Module):
         mixed = torch.matmul(mix, pooled[:, : len(mix)])
         logits = self._linears[stage](mixed).float()
         probabilities = (logits / self._temperatures[stage]).softmax(-1)
-        confidences, labels = probabilities.max(-1, keepdim=True)
-        sure = confidences.clamp(max=HIGHEST_CONFIDENCE)
-        return torch.cat([labels.float(), sure, probabilities], dim=1)
+        labels = probabilities.argmax(-1, keepdim=True)
+        return torch.cat([labels.float(), probabilities], dim=1)

@@ -14,6 +14,10 @@ serving alike. Every score lies in 0 to 1 and stays below 1, so a threshold of 1
 Per-exit thresholds are a rule's too. Its *exponents* bend the scores of each exit, `s ** e`, so
 that one threshold t stands for the threshold `t ** (1 / e)` there: a request still gives one
 number, and the table and its promises hold for it unchanged.
+
+Its *powers* let a rule decide at other temperatures than those of the reported probabilities: it
+looks at `p ** k`, normalised again. A promise needs decisions that were fixed before the rows it is
+tested on were seen; a reported probability may learn from all rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,22 +57,24 @@ class Streak:
 class ExitRule:
     """A rule; `weights` are what the exits' answers count in `agreement`, which needs them.
 
-    Both tuples hold one positive number an exit. No exponents: the exits' thresholds are equal.
+    All tuples hold one positive number an exit. No exponents: the exits' thresholds are equal. No
+    powers: it decides on the probabilities that are reported.
     """
 
     kind: RuleKind = RuleKind.MAX_PROB
     weights: tuple[float, ...] = ()
     exponents: tuple[float, ...] = ()
+    powers: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind is RuleKind.AGREEMENT and not self.weights:
             raise ValueError("the agreement rule needs one weight an exit")
-        if any(not value > 0 for value in (*self.weights, *self.exponents)):
-            raise ValueError("the weights and exponents of a rule must be positive")
+        if any(not value > 0 for value in (*self.weights, *self.exponents, *self.powers)):
+            raise ValueError("the weights, exponents and powers of a rule must be positive")
 
     def fits(self, exits: int) -> bool:
         """Whether it is for a model with this many exits."""
-        return {len(self.weights), len(self.exponents)} <= {0, exits}
+        return {len(self.weights), len(self.exponents), len(self.powers)} <= {0, exits}
 
     @property
     def remembers(self) -> bool:
@@ -83,6 +89,8 @@ class ExitRule:
         `before` is what the exit before gave for the same rows; None at exit 0.
         """
         streak: Streak | None = None
+        if self.powers:
+            readings = _raised(readings, self.powers[exit_index])
         match self.kind:
             case RuleKind.MAX_PROB:
                 raw = readings.confidences
@@ -100,9 +108,13 @@ class ExitRule:
             raw = raw.clamp(min=0.0) ** self.exponents[exit_index]
         return raw.clamp(max=HIGHEST_CONFIDENCE), streak
 
-    def score(self, exit_index: int, confidence: float) -> float:
-        """The score of one row by `max_prob`, of its confidence: that of `scores`, to rounding."""
-        raw = min(confidence, HIGHEST_CONFIDENCE)
+    def score(self, exit_index: int, probabilities: Sequence[float]) -> float:
+        """The score of one row by `max_prob`, of its probabilities: of `scores`, to rounding."""
+        raw = max(probabilities)
+        if self.powers:
+            power = self.powers[exit_index]
+            raw = raw**power / sum([probability**power for probability in probabilities])
+        raw = min(raw, HIGHEST_CONFIDENCE)
         if self.exponents:
             raw = min(raw ** self.exponents[exit_index], HIGHEST_CONFIDENCE)
         return raw
@@ -121,6 +133,7 @@ class ExitRule:
             RuleKind(values["kind"]),
             tuple(float(value) for value in values["weights"]),
             tuple(float(value) for value in values["exponents"]),
+            tuple(float(value) for value in values.get("powers", ())),
         )
 
 
@@ -154,6 +167,14 @@ def score_exits(rule: ExitRule, logits: Tensor, temperatures: Sequence[float]) -
         torch.stack([reading.labels for reading in readings]),
         torch.stack([reading.confidences for reading in readings]),
     )
+
+
+def _raised(readings: Readings, power: float) -> Readings:
+    """The readings at the temperature that a power of the probabilities stands for."""
+    raised = readings.probabilities.double() ** power
+    probabilities = raised / raised.sum(-1, keepdim=True)
+    confidences = probabilities.amax(-1).clamp(max=HIGHEST_CONFIDENCE)
+    return Readings(readings.labels, confidences, probabilities.float())
 
 
 def _longer(labels: Tensor, gained: Tensor, before: Streak | None) -> Streak:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.graphs import EagerSteps, GraphedSteps
-from offramp.model.resident import CONFIDENCE, LABEL, PROBABILITIES, ResidentStages
+from offramp.model.resident import LABEL, PROBABILITIES, ResidentStages
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
@@ -90,7 +90,7 @@ class DeviceBackend:
         return [
             Reading(
                 label=int(row[LABEL]),
-                score=self._rule.score(batch.stage, row[CONFIDENCE]),
+                score=self._rule.score(batch.stage, row[PROBABILITIES:]),
                 probabilities=tuple(row[PROBABILITIES:]),
             )
             for row in rows

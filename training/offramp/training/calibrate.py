@@ -24,7 +24,7 @@ from offramp.training.data import Dataset, Example
 from offramp.training.evaluate import exit_logits
 from offramp.training.sweep import Sweep, thresholds_of
 from offramp.training.temperature import Reliability, fit_temperature
-from offramp.training.tuning import ANCHOR, fit_rule
+from offramp.training.tuning import ANCHOR, Aim, fit_rule
 
 LEAST_ROWS = 20
 ACCURACY_DROP = 0.01
@@ -35,10 +35,11 @@ ACCURACY_DROP = 0.01
 class CalibrationConfig:
     """How to calibrate.
 
-    `fit_share` of the rows, drawn by `seed`, fit the temperatures and the rule. The default
+    `fit_share` of the rows, drawn by `seed`, fit the rule and the temperatures it decides at; those
+    of the reported probabilities are fitted on all rows once the promises are tested. The default
     threshold is the lowest that promises to lose at most `accuracy_drop` (0.01, one point, where
-    neither it nor a budget is given). With a `budget` (mean layers) alone it is the one that stands
-    for the thresholds tuned to it.
+    neither it nor a budget is given). With a `budget` (mean layers) the exits' thresholds are tuned
+    to it, and with it alone the default is the one that stands for them.
     """
 
     rule: RuleKind = RuleKind.MAX_PROB
@@ -60,10 +61,24 @@ class CalibrationConfig:
             return ACCURACY_DROP
         return self.accuracy_drop
 
+    def aim(self, *, unlabelled: bool) -> Aim | None:
+        """What the exits' thresholds are tuned for, if at all: a budget, or the promised drop.
+
+        The drop only on unlabelled text: a disagreement so rare needs more rows than the labelled.
+        """
+        if self.budget is not None:
+            return Aim(budget=self.budget)
+        if unlabelled and self.promised_drop is not None:
+            return Aim(disagreement=self.promised_drop)
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """A calibration, and the reliability of each exit on rows not fitted on, before and after."""
+    """A calibration, and the reliability of each exit on rows not fitted on, before and after.
+
+    That after is of the temperatures of the rows fitted on, the only ones that did not see these.
+    """
 
     calibration: Calibration
     fitted_rows: int
@@ -80,7 +95,7 @@ def calibrate(
 ) -> CalibrationReport:
     """Run the data to full depth once and calibrate on what the exits say of it.
 
-    The thresholds of a budget are tuned on `unlabelled` texts where there are any.
+    With `unlabelled` texts the exits get thresholds of their own, tuned on these.
     """
     rows = tokenize(dataset.examples, checkpoint.tokenizer)
     labels = torch.tensor([row.label for row in rows])
@@ -100,8 +115,8 @@ def calibrate_logits(
 ) -> CalibrationReport:
     """Calibrate on logits `[exits, rows, labels]` of rows with int64 labels `[rows]`.
 
-    `unlabelled` are logits of other rows, to tune the thresholds of a budget on. Raises
-    ValueError where the rows are too few or the budget can't be kept.
+    `unlabelled` are logits of other rows, to tune the exits' thresholds on. Raises ValueError
+    where the rows are too few or the budget can't be kept.
     """
     rows = len(labels)
     if rows < LEAST_ROWS:
@@ -109,19 +124,22 @@ def calibrate_logits(
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(config.seed))
     cut = min(max(1, round(rows * config.fit_share)), rows - 1)
     fitted, tested = order[:cut], order[cut:]
-    temperatures = tuple(fit_temperature(at[fitted], labels[fitted]) for at in logits)
+    deciding = tuple(fit_temperature(at[fitted], labels[fitted]) for at in logits)
     rule = fit_rule(
         config.rule,
         logits[:, fitted],
         labels[fitted],
-        temperatures,
+        deciding,
         exit_layers,
-        config.budget,
+        config.aim(unlabelled=unlabelled is not None),
         unlabelled,
     )
-    scored = score_exits(rule, logits[:, tested], temperatures)
+    reported = tuple(fit_temperature(at, labels) for at in logits)
+    powers = tuple(of_all / of_part for of_all, of_part in zip(reported, deciding, strict=True))
+    rule = replace(rule, powers=powers)
+    scored = score_exits(rule, logits[:, tested], reported)
     sweep = Sweep.of(scored, labels[tested], exit_layers, thresholds_of(rule, logits.shape[-1]))
-    calibration = Calibration(temperatures, ANCHOR, _promised(sweep), rule)
+    calibration = Calibration(reported, ANCHOR, _promised(sweep), rule)
     if config.promised_drop is not None:
         default = calibration.threshold_within(config.promised_drop)
         calibration = replace(calibration, default_threshold=default)
@@ -132,7 +150,7 @@ def calibrate_logits(
         before=tuple(Reliability.of(at[tested], labels[tested], 1.0) for at in logits),
         after=tuple(
             Reliability.of(at[tested], labels[tested], temperature)
-            for at, temperature in zip(logits, temperatures, strict=True)
+            for at, temperature in zip(logits, deciding, strict=True)
         ),
     )
 

@@ -6,6 +6,7 @@ from full depth and happens to be right is luck that does not come again.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log
 
 import torch
@@ -23,44 +24,61 @@ PRICES = tuple(0.0005 * 2**step for step in range(12))
 """Shares of agreement that a layer may cost, from hardly any to all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What thresholds are tuned for.
+
+    With a `budget` (mean layers) the most answers of full depth that it buys; without one the
+    fewest layers at which at most this share of answers differs from full depth's.
+    """
+
+    budget: float | None = None
+    disagreement: float = 0.0
+
+    def worth(self, agreements: Tensor, layers: Tensor) -> Tensor:
+        """The greater the better, `[tries]`: of their agreement and mean layers, `[tries]` each."""
+        if self.budget is not None:
+            return torch.where(layers <= self.budget, agreements - 1e-6 * layers, -1.0)
+        return torch.where(agreements >= 1 - self.disagreement, 1 / layers, agreements - 1)
+
+
 def fit_rule(
     kind: RuleKind,
     logits: Tensor,
     labels: Tensor,
     temperatures: Sequence[float],
     exit_layers: Sequence[int],
-    budget: float | None = None,
+    aim: Aim | None = None,
     unlabelled: Tensor | None = None,
 ) -> ExitRule:
     """A rule for logits `[exits, rows, labels]` of rows with these labels, int64 `[rows]`.
 
-    With a budget (mean layers) its exits get thresholds of their own, the ones found that keep
-    within it with the most answers of full depth; they hold at threshold `ANCHOR`. They are tuned
-    on `unlabelled` logits of the same form where these are given. Raises ValueError of a budget
-    that no threshold keeps.
+    With an aim its exits get thresholds of their own, which hold at threshold `ANCHOR`. They are
+    tuned on `unlabelled` logits of the same form where these are given. Raises ValueError of a
+    budget that no threshold keeps.
     """
     right = logits.argmax(-1) == labels
     weights = _weights(right, logits.shape[-1])
     rule = ExitRule(kind, weights)
-    if budget is None:
+    if aim is None:
         return rule
     scored = score_exits(rule, logits if unlabelled is None else unlabelled, temperatures)
     agrees = scored.labels == scored.labels[-1]
-    limits = tune_thresholds(scored.scores, agrees, exit_layers, budget)
+    limits = tune_thresholds(scored.scores, agrees, exit_layers, aim)
     return ExitRule(kind, weights, tuple(log(ANCHOR) / log(limit) for limit in limits))
 
 
 def tune_thresholds(
-    scores: Tensor, agrees: Tensor, exit_layers: Sequence[int], budget: float
+    scores: Tensor, agrees: Tensor, exit_layers: Sequence[int], aim: Aim
 ) -> tuple[float, ...]:
     """One threshold an exit for scores `[exits, rows]`, where answers `agrees`, booleans alike.
 
     For each price of a layer, coordinate ascent on agreement less price times mean layers, from
-    the best threshold that all exits share; of what that visits, the most agreeing within budget.
+    the best threshold that all exits share; of what that visits, what the aim finds best.
     """
-    if budget < exit_layers[0]:
+    if aim.budget is not None and aim.budget < exit_layers[0]:
         raise ValueError(
-            f"a budget of {budget:g} mean layers can't be kept: the first exit is after layer"
+            f"a budget of {aim.budget:g} mean layers can't be kept: the first exit is after layer"
             f" {exit_layers[0]}"
         )
     steps = torch.linspace(0, 1, CANDIDATES, dtype=torch.float64)
@@ -77,8 +95,7 @@ def tune_thresholds(
             best = tried[(found - price * costs).argmax()]
             visited.append((tried, found, costs))
     limits, agreements, layers = (torch.cat(parts) for parts in zip(*visited, strict=True))
-    worth = torch.where(layers <= budget, agreements - 1e-6 * layers, -1.0)
-    chosen: list[float] = limits[worth.argmax()].tolist()
+    chosen: list[float] = limits[aim.worth(agreements, layers).argmax()].tolist()
     return tuple(chosen)
 
 
