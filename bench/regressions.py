@@ -89,8 +89,8 @@ def _full_depth_seconds(runner: StageRunner, batches: list[PackedTokens], stages
     for packed in batches:
         hidden, pooled = runner.embed(packed), None
         for stage in range(stages):
-            output = runner.run_stage(stage, hidden, pooled, packed.layout)
-            hidden, pooled = output.hidden, output.pooled
+            hidden, pooled = runner.run_layers(stage, hidden, pooled, packed.layout)
+            runner.logits(stage, pooled)
     return time.perf_counter() - started
 
 

@@ -85,9 +85,8 @@ def full_depth(runner: StageRunner, packed: PackedTokens, stages: int) -> list[t
     hidden, pooled = runner.embed(packed), None
     logits: list[torch.Tensor] = []
     for stage in range(stages):
-        output = runner.run_stage(stage, hidden, pooled, packed.layout)
-        hidden, pooled = output.hidden, output.pooled
-        logits.append(output.logits.float())
+        hidden, pooled = runner.run_layers(stage, hidden, pooled, packed.layout)
+        logits.append(runner.logits(stage, pooled))
     return logits
 
 

@@ -82,10 +82,9 @@ def logits_of(runner: StageRunner, packed: PackedTokens) -> list[torch.Tensor]:
     hidden, pooled = runner.embed(packed), None
     logits: list[torch.Tensor] = []
     for stage in range(CONFIG.exits):
-        output = runner.run_stage(stage, hidden, pooled, packed.layout)
-        hidden, pooled = output.hidden, output.pooled
+        hidden, pooled = runner.run_layers(stage, hidden, pooled, packed.layout)
         assert hidden.shape == (packed.layout.tokens, 32)
-        logits.append(output.logits)
+        logits.append(runner.logits(stage, pooled))
     return logits
 
 

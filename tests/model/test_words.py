@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -63,7 +63,6 @@ def wanted(limit: int, text: str, pair: str | None) -> Tokens:
     return Tokens(tuple(encoding.ids), tuple(encoding.type_ids), bool(encoding.overflowing))
 
 
-@settings(deadline=None)  # a thread's first text reads the tokenizer
 @given(TEXTS, st.none() | TEXTS, st.sampled_from(LIMITS))
 def test_words_end_to_end_are_the_text(text: str, pair: str | None, limit: int) -> None:
     once, again = (BY_WORDS[limit].encode([(text, pair)])[0] for _ in range(2))

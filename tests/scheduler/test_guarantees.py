@@ -41,7 +41,7 @@ def exits(trace_of: Sequence[Departure]) -> dict[Request, tuple[int, int]]:
     }
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     of=st.lists(st.tuples(CONFIDENCE, CONFIDENCE, CONFIDENCE), min_size=2, max_size=12),
     gaps=st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=12, max_size=12),

@@ -243,8 +243,6 @@ class SchedulerMachine(RuleBasedStateMachine):
 SchedulerMachine.TestCase.settings = settings(
     max_examples=120,
     stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
     phases=[Phase.generate],
 )
 TestSchedulerMachine = SchedulerMachine.TestCase

@@ -7,8 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from tiny import tiny_checkpoint
 
 from offramp.cli.train import main as train
 from offramp.model.checkpoint import load_checkpoint
+from offramp.training.state import TrainingState
 
 WORDS = ("fine", "film", "plug", "poison")
 
@@ -49,26 +48,44 @@ def arguments(directory: Path, name: str, *more: str) -> list[str]:
     ]
 
 
+KILLED = """
+import os, signal, sys, torch
+from offramp.cli.train import main
+from offramp.training.state import TrainingState
+
+save = TrainingState.save
+def saved(state, path):
+    save(state, path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+torch.set_num_threads(1)
+TrainingState.save = saved
+main(sys.argv[1:])
+"""
+"""A training that dies once its state is saved for the first time."""
+
+
 def test_a_killed_run_resumes_to_the_same_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train(arguments(tmp_path, "whole")) == 0
     saving = arguments(tmp_path, "killed", "--save-seconds", "0")
     state = tmp_path / "killed" / "training.state"
-    threads = "import sys, torch; torch.set_num_threads(1)"
-    code = f"{threads}; from offramp.cli.train import main; sys.exit(main(sys.argv[1:]))"
-    with subprocess.Popen([sys.executable, "-c", code, *saving]) as process:
-        while not state.exists():
-            assert process.poll() is None
-            time.sleep(0.001)
-        process.kill()
+    killed = subprocess.run([sys.executable, "-c", KILLED, *saving], check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert train(saving) == 1
     assert "--resume" in capsys.readouterr().err
     assert train([*saving, "--resume", "--seed", "7"]) == 1
     assert "other data or settings" in capsys.readouterr().err
 
-    before = state.stat().st_mtime_ns
-    threading.Thread(target=lambda: stop_once_moved(state, before)).start()
+    save = TrainingState.save
+
+    def stopped_once_saved(state: TrainingState, path: Path) -> None:
+        save(state, path)
+        monkeypatch.setattr(TrainingState, "save", save)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingState, "save", stopped_once_saved)
     assert train([*saving, "--resume"]) == 130
     assert train([*saving, "--resume"]) == 0
 
@@ -82,12 +99,6 @@ def test_a_killed_run_resumes_to_the_same_result(
     assert [r["event"] for r in records[0] if r["event"] != "step"] == ["start", *["epoch"] * 3]
     assert not state.exists()
     assert load_checkpoint(tmp_path / "killed").config.labels == ("no", "yes")
-
-
-def stop_once_moved(state: Path, before: int) -> None:
-    while state.stat().st_mtime_ns == before:
-        time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize(

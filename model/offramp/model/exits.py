@@ -71,17 +71,28 @@ class MultiExitModel(nn.Module):
     def run_stage(
         self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
     ) -> StageOutput:
-        """Run the layers of `stage` and read its exit.
+        """Run the layers of `stage` and read its exit; takes what `run_layers` does."""
+        hidden, pooled = self.run_layers(stage, hidden, pooled, layout)
+        return StageOutput(hidden, pooled, self.logits(stage, pooled))
 
-        `hidden` is `[tokens, hidden]` from `encoder.embed` or the stage before, `pooled` the
-        stage before's (None for stage 0).
+    def run_layers(
+        self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states and pooled vectors after the layers of `stage`.
+
+        `hidden` is `[tokens, hidden]` from `encoder.embed` or the stage before, `pooled`
+        `[rows, layers so far, hidden]` the stage before's (None for stage 0).
         """
         vectors = [] if pooled is None else [pooled]
         for index in self.config.stage_layers(stage):
             hidden = self.encoder.layer(index, hidden, layout)
             vectors.append(self._pool(index, hidden, layout).unsqueeze(1))
-        pooled = torch.cat(vectors, dim=1)
-        return StageOutput(hidden, pooled, self.heads[stage](pooled))
+        return hidden, torch.cat(vectors, dim=1)
+
+    def logits(self, stage: int, pooled: Tensor) -> Tensor:
+        """What the exit of `stage` says of `[rows, layers so far, hidden]`: `[rows, labels]`."""
+        logits: Tensor = self.heads[stage](pooled)
+        return logits
 
     def forward(self, packed: PackedTokens) -> list[Tensor]:
         """Logits of every exit, `[rows, labels]` each, with nobody leaving early."""

@@ -9,6 +9,7 @@ Attention has no mask, so no row can see another.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, groupby
 from typing import Self
 
@@ -45,10 +46,10 @@ class Layout:
     lengths: tuple[int, ...]
     runs: tuple[Run, ...]
 
-    @classmethod
-    def of(cls, lengths: Sequence[int]) -> Self:
+    @staticmethod
+    def of(lengths: Sequence[int]) -> "Layout":
         """The layout of rows of these lengths (tokens, each at least 1), in this order."""
-        return cls(tuple(lengths), tuple(_runs(lengths)))
+        return _layout(tuple(lengths))
 
     @property
     def tokens(self) -> int:
@@ -63,6 +64,12 @@ class Layout:
         """Whether a token is a row's: bool `[rows, tokens]`."""
         rows = np.arange(len(self.lengths))
         return torch.from_numpy(rows[:, None] == np.repeat(rows, self.lengths))
+
+
+@lru_cache(maxsize=1024)
+def _layout(lengths: tuple[int, ...]) -> Layout:
+    """Made once where the same lengths come again, as they do stage by stage."""
+    return Layout(lengths, tuple(_runs(lengths)))
 
 
 def _runs(lengths: Sequence[int]) -> Iterator[Run]:

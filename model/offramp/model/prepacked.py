@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from offramp.model.config import Pooling
 from offramp.model.encoder import Embeddings, EncoderLayer
-from offramp.model.exits import ExitHead, MultiExitModel, StageOutput
+from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.packing import Layout, PackedTokens
 from offramp.model.projection import Projection
 
@@ -101,10 +101,10 @@ class PrepackedRunner:
         """Hidden states before the first layer: `[tokens, hidden]`."""
         return self._embed(packed).to(self.dtype)
 
-    def run_stage(
+    def run_layers(
         self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
-    ) -> StageOutput:
-        """Run the layers of `stage` and read its exit, as `MultiExitModel.run_stage` does."""
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states and pooled vectors after the layers of `stage`, as `MultiExitModel`'s."""
         vectors = [] if pooled is None else [pooled]
         tokens = hidden.shape[0]
         rows = self._rows(layout)
@@ -112,9 +112,14 @@ class PrepackedRunner:
             hidden = functional.pad(hidden, (0, 0, 0, fill))
         for index in self._stages[stage]:
             hidden = self._layers[index](hidden, layout)
-            vectors.append(self._pool(index, hidden[:tokens], rows).unsqueeze(1))
+            read = hidden[:tokens] if fill else hidden
+            vectors.append(self._pool(index, read, rows).unsqueeze(1))
         pooled = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
-        return StageOutput(hidden[:tokens], pooled, self._heads[stage](pooled))
+        return hidden[:tokens] if fill else hidden, pooled
+
+    def logits(self, stage: int, pooled: Tensor) -> Tensor:
+        """Float32 `[rows, labels]` of the exit of `stage`, from the pooled vectors so far."""
+        return self._heads[stage](pooled)
 
     def positions(self, tokens: int) -> int:
         """The bucket that holds them."""

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from offramp.model.exits import MultiExitModel, StageOutput
+from offramp.model.exits import MultiExitModel
 from offramp.model.packing import Layout, PackedTokens
 from offramp.model.prepacked import PrepackedRunner, can_prepack
 from offramp.model.projection import (
@@ -45,10 +45,14 @@ class StageRunner(Protocol):
         """Hidden states before the first layer: `[tokens, hidden]`."""
         ...
 
-    def run_stage(
+    def run_layers(
         self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
-    ) -> StageOutput:
-        """Run the layers of `stage` and read its exit, as `MultiExitModel.run_stage` does."""
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states and pooled vectors after the layers of `stage`, as `MultiExitModel`'s."""
+        ...
+
+    def logits(self, stage: int, pooled: Tensor) -> Tensor:
+        """Float32 `[rows, labels]` of the exit of `stage`, from the pooled vectors so far."""
         ...
 
     def positions(self, tokens: int) -> int:
@@ -71,11 +75,15 @@ class ModuleRunner:
         """As `Encoder.embed`."""
         return self._model.encoder.embed(packed)
 
-    def run_stage(
+    def run_layers(
         self, stage: int, hidden: Tensor, pooled: Tensor | None, layout: Layout
-    ) -> StageOutput:
-        """As `MultiExitModel.run_stage`."""
-        return self._model.run_stage(stage, hidden, pooled, layout)
+    ) -> tuple[Tensor, Tensor]:
+        """As `MultiExitModel.run_layers`."""
+        return self._model.run_layers(stage, hidden, pooled, layout)
+
+    def logits(self, stage: int, pooled: Tensor) -> Tensor:
+        """As `MultiExitModel.logits`."""
+        return self._model.logits(stage, pooled).float()
 
     def positions(self, tokens: int) -> int:
         """No more than the tokens."""

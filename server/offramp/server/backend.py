@@ -59,14 +59,15 @@ class TorchBackend:
             hidden, pooled = self._store.get(slots)
         with self._counting:
             self.padding += self._runner.positions(layout.tokens) - layout.tokens
-        output = self._runner.run_stage(batch.stage, hidden, pooled, layout)
+        hidden, pooled = self._runner.run_layers(batch.stage, hidden, pooled, layout)
         readings: list[Reading] = []
         streak: Streak | None = None
         if batch.reads or self._rule.remembers:
-            readings, streak = self._read(output.logits, batch.stage, slots, order)
+            logits = self._runner.logits(batch.stage, pooled)
+            readings, streak = self._read(logits, batch.stage, slots, order)
         # Kept last: a step that fails leaves the slots as they were, to be run again.
         if batch.stage < self._last:
-            self._store.put(slots, layout.lengths, output.hidden, output.pooled)
+            self._store.put(slots, layout.lengths, hidden, pooled)
         else:
             self._store.drop(slots)
         if streak is not None:

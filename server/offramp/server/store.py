@@ -22,6 +22,9 @@ class ViewStore:
         self, slots: Sequence[int], lengths: Sequence[int], hidden: Tensor, pooled: Tensor
     ) -> None:
         """Keep `[tokens, hidden]` and `[rows, layers, hidden]` of rows of these lengths."""
+        if len(slots) == 1:
+            self._hidden[slots[0]], self._pooled[slots[0]] = hidden, pooled
+            return
         rows = torch.split_with_sizes(hidden, list(lengths))
         for slot, own_hidden, own_pooled in zip(
             slots, rows, pooled.unsqueeze(1).unbind(), strict=True

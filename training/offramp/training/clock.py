@@ -48,14 +48,13 @@ class EarlyExits:
         rows = torch.arange(len(batch))
         labels, exits = torch.empty(2, len(batch), dtype=torch.int64)
         for stage, temperature in enumerate(self._temperatures):
-            output = self._runner.run_stage(stage, hidden, pooled, layout)
-            readings = read(output.logits, temperature)
+            hidden, pooled = self._runner.run_layers(stage, hidden, pooled, layout)
+            readings = read(self._runner.logits(stage, pooled), temperature)
             scores, streak = self._rule.scores(stage, readings, streak)
             labels[rows], exits[rows] = readings.labels.cpu(), stage
             stay = (scores < threshold).nonzero().squeeze(1)
             if not len(stay):
                 break
-            hidden, pooled = output.hidden, output.pooled
             if len(stay) < len(rows):
                 parts = torch.split(hidden, list(layout.lengths))
                 kept: list[int] = stay.tolist()
