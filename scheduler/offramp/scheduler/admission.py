@@ -33,7 +33,7 @@ class Admission:
         self._workers = config.workers
         self._length = 0.0
         self._rates = [0.0] * len(lines)
-        self._admitted = 0.0
+        self._admitted: float | None = 0.0
         self.busy_until = 0.0
         self.correction = 1.0
 
@@ -49,12 +49,11 @@ class Admission:
             rate *= self._reach.stay(stage)
             rate += self._cost.predict(stage, None, full) / full
             self._rates[stage] = rate
+        self._admitted = None
 
-    def refresh(self) -> None:
-        """Add up the work between stages; call it when that changed."""
-        self._admitted = 0.0
-        for line, rate in zip(self._lines[1:], self._rates[1:], strict=True):
-            self._admitted += line.tokens * rate
+    def changed(self) -> None:
+        """Hear that the lines between stages changed; they are added up when next asked for."""
+        self._admitted = None
 
     def rate(self, stage: int) -> float:
         """Seconds that a token costs from a stage to its exit."""
@@ -69,6 +68,9 @@ class Admission:
         """Seconds of work in this much queue and in all that is between stages."""
         if not self._rates[0]:
             self.price()
+        if self._admitted is None:
+            between = zip(self._lines[1:], self._rates[1:], strict=True)
+            self._admitted = sum(line.tokens * rate for line, rate in between)
         tokens_work = ahead_tokens * self._rates[0] + self._admitted
         return self.correction * tokens_work / self._workers
 

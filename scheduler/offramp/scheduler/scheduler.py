@@ -142,7 +142,7 @@ class Scheduler:
         elif request.state in (State.QUEUED, State.WAITING):
             self._lines.of[request.stage].remove(request)
             self._release(request)
-            self.admission.refresh()
+            self.admission.changed()
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Departure]]:
         """The next batch to run, or None if nothing is ready, and who leaves before it."""
@@ -209,7 +209,7 @@ class Scheduler:
         if stage == 0:
             first = requests[0]
             self.admission.learn(first.predicted, now - seconds - first.submitted)
-        self.admission.refresh()
+        self.admission.changed()
         return departures
 
     def fail(self, batch: Batch, cause: BaseException) -> list[Departure]:
@@ -267,7 +267,7 @@ class Scheduler:
 
     def _look_at_delay(self, now: float) -> None:
         """Tell relief how long the queue will wait; nobody does while all that is held runs."""
-        self.admission.refresh()
+        self.admission.changed()
         if self.relief.active:
             waits = any(line.waiting for line in self._lines.of)
             delay = self.admission.delay(self._queue.tokens, now) if waits else 0.0
