@@ -223,10 +223,11 @@ async def _rounds(
         found["unary"].append(await unary_rate(ours, CLASSIFY, unary, seconds))
         found["stream"].append(await stream_rate(ours, stream, seconds))
     middle = {name: statistics.median(values) for name, values in found.items()}
+    shares = [ours / theirs for ours, theirs in zip(found["unary"], found["echo"], strict=True)]
     return {
         "unary_calls_per_second": middle["unary"],
         "echo_calls_per_second": middle["echo"],
-        "unary_share_of_echo": middle["unary"] / middle["echo"],
+        "unary_share_of_echo": statistics.median(shares),
         "streamed_texts_per_second": middle["stream"],
         "rounds": found,
     }
