@@ -11,6 +11,8 @@ from typing import Self
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from service import word_service
 
 from offramp.cli import bench
@@ -18,7 +20,7 @@ from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
 from offramp.cli.load.plot import latency_plot, line_plot
 from offramp.cli.load.report import percentile, summarize
 from offramp.cli.load.run import Sample, closed_loop, open_loop, open_loop_stream, saturated_stream
-from offramp.cli.load.saturation import grew
+from offramp.cli.load.saturation import Search, grew
 from offramp.cli.load.target import OfframpTarget, Reply, adapter
 from offramp.client import Options
 
@@ -220,3 +222,15 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     texts.write_text("\n")
     assert bench.main(["--texts", str(texts)]) == 1
     assert "holds no texts" in capsys.readouterr().err
+
+
+@given(capacity=st.floats(0.65, 1.3))
+def test_the_search_finds_what_a_server_sustains_below_and_above_its_closed_loop(
+    capacity: float,
+) -> None:
+    search, best = Search(100.0), 0.0
+    for _ in range(6):
+        sustained = search.rate <= 100 * capacity
+        best = max(best, search.rate) if sustained else best
+        search.learn(grew=not sustained)
+    assert 0.92 * 100 * capacity <= best <= 100 * capacity

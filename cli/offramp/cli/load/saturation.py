@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from offramp.cli.load.arrivals import Pattern, arrivals
 from offramp.cli.load.run import Sample, closed_loop, open_loop
@@ -52,28 +53,40 @@ def answered(samples: Sequence[Sample]) -> float:
     return len(good) / max(sample.done for sample in samples) if good else 0.0
 
 
+class Search:
+    """The next rate to try: what a closed loop reached says where to begin, not where to end.
+
+    It begins at 0.95 of that, goes up by a tenth while nothing grows, and halves what is left
+    between what was sustained (0.6 of it to begin with) and what grew.
+    """
+
+    def __init__(self, closed: float) -> None:
+        self.rate = 0.95 * closed
+        self._low, self._high = 0.6 * closed, inf
+
+    def learn(self, *, grew: bool) -> None:
+        """Choose the next rate, once this one is known."""
+        if grew:
+            self._high = self.rate
+        else:
+            self._low = self.rate
+        known = self._high < inf
+        self.rate = (self._low + self._high) / 2 if known else 1.1 * self._low
+
+
 async def saturation(
     target: Target, texts: Sequence[str], seconds: float, steps: int = STEPS
 ) -> Saturation:
-    """Bracket the rate by a closed loop, then search between 0.6 and 1.1 of what that reached.
-
-    Each of `steps` probes lasts `seconds` and halves what is left, after a first at 0.95.
-    """
+    """Look for the rate with so many probes of so many seconds, after a short closed loop."""
     closed = answered(await closed_loop(target, texts, IN_FLIGHT, seconds / 4))
-    low, high = 0.6 * closed, 1.1 * closed
+    search = Search(closed)
     probes: list[Probe] = []
-    best = 0.0
-    rate = 0.95 * closed
     for step in range(steps):
-        due = arrivals(Pattern.POISSON, max(rate, 0.1), seconds, seed=step)
+        due = arrivals(Pattern.POISSON, max(search.rate, 0.1), seconds, seed=step)
         samples = await open_loop(target, texts, due)
-        probe = Probe(rate, answered(samples), grew(samples, seconds))
-        probes.append(probe)
-        if probe.grew:
-            high = rate
-        else:
-            best, low = max(best, rate), rate
-        rate = (low + high) / 2
+        probes.append(Probe(search.rate, answered(samples), grew(samples, seconds)))
+        search.learn(grew=probes[-1].grew)
+    best = max((probe.rate for probe in probes if not probe.grew), default=0.0)
     return Saturation(best, closed, tuple(probes))
 
 
