@@ -146,7 +146,8 @@ class ClassifyOptions(google.protobuf.message.Message):
     """Name of the model, as ListModels gives it. Unset: the server's first."""
     threshold: builtins.float
     """Leave at the first exit whose score by the model's exit rule is at least this, 0 to 1. The
-    score is the confidence unless the model was calibrated with another rule. 1 is full depth.
+    score is about the confidence, unless the model was calibrated with another rule or with a
+    threshold of its own for each exit, which one number then stands for. 1 is full depth.
     """
     max_accuracy_drop: builtins.float
     """Lose at most this share of accuracy against full depth (0.005 is half a point). Taken is
