@@ -224,7 +224,7 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "holds no texts" in capsys.readouterr().err
 
 
-@given(capacity=st.floats(0.65, 1.3))
+@given(capacity=st.floats(0.45, 1.3))
 def test_the_search_finds_what_a_server_sustains_below_and_above_its_closed_loop(
     capacity: float,
 ) -> None:
@@ -233,4 +233,4 @@ def test_the_search_finds_what_a_server_sustains_below_and_above_its_closed_loop
         sustained = search.rate <= 100 * capacity
         best = max(best, search.rate) if sustained else best
         search.learn(grew=not sustained)
-    assert 0.92 * 100 * capacity <= best <= 100 * capacity
+    assert 0.85 * 100 * capacity <= best <= 100 * capacity

@@ -1,12 +1,13 @@
 """`offramp watch`: its figures from known scrapes, and its picture of a real server."""
 
 import asyncio
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 
 import pytest
 from service import word_service
 
+from offramp.cli import figures
 from offramp.cli.figures import Figures, Scrape
 from offramp.cli.screen import sparkline
 from offramp.cli.watch import main
@@ -79,6 +80,7 @@ async def test_a_picture_of_a_real_server(
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
+    monkeypatch.setattr(figures, "SLOW_LOOP", inf)  # client, server and screen share one loop here
     telemetry = configure()
     async with word_service(tmp_path, telemetry=telemetry) as service:
         arguments = [f"127.0.0.1:{telemetry.scrape_port}", "--once", "--interval", "0.3"]

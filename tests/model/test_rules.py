@@ -93,6 +93,13 @@ def test_one_row_scores_by_itself_as_in_a_batch() -> None:
     assert rule.score(1, [1.0, 0.0, 0.0]) == HIGHEST_CONFIDENCE
 
 
+def test_a_great_power_of_many_small_probabilities_is_still_a_score() -> None:
+    rule = ExitRule(powers=(400.0,))
+    (scores,) = score_exits(rule, torch.zeros(1, 2, 150), (1.0,)).scores
+    assert scores.tolist() == pytest.approx([1 / 150] * 2)
+    assert rule.score(0, [1 / 150] * 150) == pytest.approx(1 / 150)
+
+
 def test_rules_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="weight"):
         ExitRule(RuleKind.AGREEMENT)

@@ -89,7 +89,9 @@ def logits_of(runner: StageRunner, packed: PackedTokens) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("config", VARIANTS)
-@pytest.mark.parametrize("lengths", [(1,), (26,), (3, 3, 7), (3, 20, 20), (5, 5, 9, 33, 33, 70)])
+@pytest.mark.parametrize(
+    "lengths", [(1,), (26,), (3, 3, 7), (20, 20), (21, 40, 64), (5, 5, 9, 33, 33, 70)]
+)
 @pytest.mark.parametrize("halved", [False, True])
 @torch.inference_mode()
 def test_float32_equals_the_reference(
@@ -124,11 +126,12 @@ def test_the_module_itself_is_a_runner() -> None:
         torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("length", [7, 30])
 @torch.inference_mode()
-def test_a_row_says_the_same_alone_and_in_a_crowd() -> None:
+def test_a_row_says_the_same_alone_and_in_a_crowd(length: int) -> None:
     runner = runner_of(model_of(CONFIG), CPU)
-    crowd = packed_rows((7, 12, 12, 60))
-    alone = PackedTokens(crowd.ids[:7], crowd.types[:7], Layout.of([7]))
+    crowd = packed_rows((length, length, 60))
+    alone = PackedTokens(crowd.ids[:length], crowd.types[:length], Layout.of([length]))
     for together, single in zip(logits_of(runner, crowd), logits_of(runner, alone), strict=True):
         torch.testing.assert_close(together[:1], single, atol=2e-5, rtol=1e-4)
 

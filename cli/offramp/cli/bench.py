@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--streams", type=int, default=1, help="streams at once")
     add("--in-flight", type=int, help="closed loop with so many calls under way instead")
     add("--saturate", action="store_true", help="search the highest rate that is sustained")
-    add("--threshold", type=float, help="confidence at which a text leaves; 1 is full depth")
+    add("--threshold", type=float, help="score at which a text leaves; 1 is full depth")
     add("--model", help="the served model; the server's first by default")
     add("--timeout", type=float, default=30.0, help="seconds a call may take")
     add("--adapter", help="MODULE:CALLABLE that makes another server's target of the address")

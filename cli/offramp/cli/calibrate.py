@@ -106,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         help="texts to tune a threshold for each exit on, for agreement with full depth: with a"
-        " budget the most that it buys, without one as much as --max-accuracy-drop asks",
+        " budget the most that it buys, without one the fewest layers at which no more than"
+        " --max-accuracy-drop of them differ",
     )
     add(
         "--max-accuracy-drop",

@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     add = how.add_argument
     add("--model", help="model of the server (default: its first)")
     rule = how.add_mutually_exclusive_group()
-    rule.add_argument("--threshold", type=float, help="confidence to leave at; 1 is full depth")
+    rule.add_argument("--threshold", type=float, help="score to leave at; 1 is full depth")
     rule.add_argument(
         "--max-accuracy-drop",
         type=float,

@@ -23,7 +23,7 @@ class DeadlineAction(StrEnum):
 class Options(TypedDict, total=False):
     """How to classify; the server's defaults hold for what is not given.
 
-    Give `threshold` (leave at the first exit that is this confident, 0 to 1; 1 is full depth) or
+    Give `threshold` (leave at the first exit whose score reaches it, 0 to 1; 1 is full depth) or
     `max_accuracy_drop` (stay within this share of full depth's accuracy, 0.005 is half a point),
     not both. `min_exit` and `max_exit` are exit indices from 0.
     """

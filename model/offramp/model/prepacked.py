@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offramp.model.attention import attend
 from offramp.model.config import Pooling
 from offramp.model.encoder import Embeddings, EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
@@ -22,10 +23,6 @@ from offramp.model.projection import Projection
 
 EXACT_TOKENS = 64
 GRAIN = 8
-
-BY_HAND = range(20, 65)
-"""Lengths of a single row whose attention is quicker as products of its own than as PyTorch's fused
-operator, which is made for long rows (docs/performance.md)."""
 
 
 def can_prepack() -> bool:
@@ -54,7 +51,7 @@ class PrepackedLayer:
 
     def __call__(self, hidden: Tensor, layout: Layout) -> Tensor:
         """Transform hidden states; tokens beyond those of `layout` fill up and mean nothing."""
-        context = self._attend(self._qkv(hidden), layout)
+        context = attend(self._qkv(hidden), self._heads, layout)
         hidden = self._attention_norm(self._attention_out.added(context, hidden))
         raised = self._up.activated(hidden, self._activation)
         return self._norm(self._down.added(raised, hidden))
@@ -64,21 +61,6 @@ class PrepackedLayer:
         self._qkv(hidden)
         self._attention_out.added(hidden, hidden)
         self._down.added(self._up.activated(hidden, self._activation), hidden)
-
-    def _attend(self, qkv: Tensor, layout: Layout) -> Tensor:
-        tokens = qkv.shape[0]
-        split = qkv.view(tokens, 3, self._heads, -1)
-        parts: list[Tensor] = []
-        for run in layout.runs:
-            if run.rows == 1 and run.length in BY_HAND and qkv.dtype is torch.float32:
-                parts.append(_attend_by_hand(split[run.start : run.end]))
-                continue
-            query, key, value = run.of(split).permute(2, 0, 3, 1, 4).unbind()
-            attended = functional.scaled_dot_product_attention(query, key, value)
-            parts.append(attended.transpose(1, 2).reshape(run.rows * run.length, -1))
-        if fill := tokens - layout.tokens:
-            parts.append(qkv.new_zeros(fill, qkv.shape[1] // 3))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class PrepackedRunner:
@@ -182,15 +164,6 @@ class _Embedded:
         words = functional.embedding(packed.ids, self._word)
         hidden = self._norm(words.add_(functional.embedding(places, self._place)))
         return hidden if self._project is None else self._project(hidden)
-
-
-def _attend_by_hand(split: Tensor) -> Tensor:
-    """Attention of one row from `[tokens, 3, heads, head size]`: `[tokens, hidden]`."""
-    tokens, _, _, size = split.shape
-    query, key, value = split.unbind(1)
-    scores = torch.bmm(query.transpose(0, 1), key.permute(1, 2, 0)).mul_(size**-0.5)
-    attended = torch.bmm(scores.softmax(-1), value.transpose(0, 1))
-    return attended.transpose(0, 1).reshape(tokens, -1)
 
 
 def _norm(module: nn.LayerNorm, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -4,7 +4,7 @@ A rule is a checkpoint's, a threshold is a request's. The scheduler knows no rul
 number with a threshold, and this module is where that number is made, in evaluation and in
 serving alike. Every score lies in 0 to 1 and stays below 1, so a threshold of 1 is full depth.
 
-- `max_prob`: the confidence (Schwartz et al., ACL 2020).
+- `max_prob`: the confidence, at the temperature it decides at (Schwartz et al., ACL 2020).
 - `entropy`: one minus the entropy over its highest value (Xin et al., DeeBERT, ACL 2020).
 - `patience`: k / (k + 1) after k exits in a row that gave this label (Zhou et al., PABEE, NeurIPS
   2020); a threshold of 0.75 is a patience of 3.
@@ -112,8 +112,8 @@ class ExitRule:
         """The score of one row by `max_prob`, of its probabilities: of `scores`, to rounding."""
         raw = max(probabilities)
         if self.powers:
-            power = self.powers[exit_index]
-            raw = raw**power / sum([probability**power for probability in probabilities])
+            power, highest = self.powers[exit_index], raw
+            raw = 1 / sum([(probability / highest) ** power for probability in probabilities])
         raw = min(raw, HIGHEST_CONFIDENCE)
         if self.exponents:
             raw = min(raw ** self.exponents[exit_index], HIGHEST_CONFIDENCE)
@@ -171,7 +171,8 @@ def score_exits(rule: ExitRule, logits: Tensor, temperatures: Sequence[float]) -
 
 def _raised(readings: Readings, power: float) -> Readings:
     """The readings at the temperature that a power of the probabilities stands for."""
-    raised = readings.probabilities.double() ** power
+    probabilities = readings.probabilities.double()
+    raised = (probabilities / probabilities.amax(-1, keepdim=True)) ** power
     probabilities = raised / raised.sum(-1, keepdim=True)
     confidences = probabilities.amax(-1).clamp(max=HIGHEST_CONFIDENCE)
     return Readings(readings.labels, confidences, probabilities.float())

@@ -71,7 +71,7 @@ class _ExitReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     EXIT_REASON_UNSPECIFIED: _ExitReason.ValueType  # 0
     EXIT_REASON_CONFIDENT: _ExitReason.ValueType  # 1
-    """The confidence reached the threshold."""
+    """The score reached the threshold."""
     EXIT_REASON_FINAL: _ExitReason.ValueType  # 2
     """The last exit answers the rest."""
     EXIT_REASON_DEADLINE: _ExitReason.ValueType  # 3
@@ -79,7 +79,7 @@ class _ExitReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     EXIT_REASON_LIMIT: _ExitReason.ValueType  # 4
     """The request's max_exit."""
     EXIT_REASON_OVERLOAD: _ExitReason.ValueType  # 5
-    """The server is overloaded and its operator lowers thresholds meanwhile: the confidence reached
+    """The server is overloaded and its operator lowers thresholds meanwhile: the score reached
     the threshold of the moment, not the one asked for.
     """
 
@@ -87,7 +87,7 @@ class ExitReason(_ExitReason, metaclass=_ExitReasonEnumTypeWrapper): ...
 
 EXIT_REASON_UNSPECIFIED: ExitReason.ValueType  # 0
 EXIT_REASON_CONFIDENT: ExitReason.ValueType  # 1
-"""The confidence reached the threshold."""
+"""The score reached the threshold."""
 EXIT_REASON_FINAL: ExitReason.ValueType  # 2
 """The last exit answers the rest."""
 EXIT_REASON_DEADLINE: ExitReason.ValueType  # 3
@@ -95,7 +95,7 @@ EXIT_REASON_DEADLINE: ExitReason.ValueType  # 3
 EXIT_REASON_LIMIT: ExitReason.ValueType  # 4
 """The request's max_exit."""
 EXIT_REASON_OVERLOAD: ExitReason.ValueType  # 5
-"""The server is overloaded and its operator lowers thresholds meanwhile: the confidence reached
+"""The server is overloaded and its operator lowers thresholds meanwhile: the score reached
 the threshold of the moment, not the one asked for.
 """
 global___ExitReason = ExitReason
@@ -146,8 +146,8 @@ class ClassifyOptions(google.protobuf.message.Message):
     """Name of the model, as ListModels gives it. Unset: the server's first."""
     threshold: builtins.float
     """Leave at the first exit whose score by the model's exit rule is at least this, 0 to 1. The
-    score is about the confidence, unless the model was calibrated with another rule or with a
-    threshold of its own for each exit, which one number then stands for. 1 is full depth.
+    score grows with the confidence and need not be the same number: a model may have another
+    rule, or a threshold of its own for each exit, which this one stands for. 1 is full depth.
     """
     max_accuracy_drop: builtins.float
     """Lose at most this share of accuracy against full depth (0.005 is half a point). Taken is
@@ -157,7 +157,7 @@ class ClassifyOptions(google.protobuf.message.Message):
     min_exit: builtins.int
     """First exit at which the request may leave, from 0."""
     max_exit: builtins.int
-    """Exit at which the request leaves whatever its confidence, from 0."""
+    """Exit at which the request leaves whatever its score, from 0."""
     priority: global___Priority.ValueType
     """Unset: interactive for ClassifyText, bulk for StreamClassifyText."""
     deadline_action: global___DeadlineAction.ValueType

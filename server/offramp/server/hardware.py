@@ -82,7 +82,7 @@ def suitable_backend(config: ServerConfig) -> MakeBackend:
     limits = config.limits
 
     def make(checkpoint: Checkpoint, slots: int, device: torch.device) -> MeasuredBackend:
-        # The graphs read confidences; rules that remember are scored step by step.
+        # What the graphs read is scored by `max_prob` alone.
         if device.type != "cuda" or checkpoint.calibration.rule.kind is not RuleKind.MAX_PROB:
             return TorchBackend(checkpoint, slots, device, config.precision)
         return DeviceBackend(

@@ -36,7 +36,7 @@ class CalibrationConfig:
     """How to calibrate.
 
     `fit_share` of the rows, drawn by `seed`, fit the rule and the temperatures it decides at; those
-    of the reported probabilities are fitted on all rows once the promises are tested. The default
+    of the reported probabilities are fitted on all rows and decide nothing. The default
     threshold is the lowest that promises to lose at most `accuracy_drop` (0.01, one point, where
     neither it nor a budget is given). With a `budget` (mean layers) the exits' thresholds are tuned
     to it, and with it alone the default is the one that stands for them.
@@ -77,7 +77,8 @@ class CalibrationConfig:
 class CalibrationReport:
     """A calibration, and the reliability of each exit on rows not fitted on, before and after.
 
-    That after is of the temperatures of the rows fitted on, the only ones that did not see these.
+    `after` is at the temperatures that exits are decided at, not at the calibration's own: only
+    those never saw these rows.
     """
 
     calibration: Calibration

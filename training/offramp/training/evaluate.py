@@ -127,7 +127,7 @@ def evaluate(checkpoint: Checkpoint, dataset: Dataset, timed_rows: int = 0) -> E
 
     curves: list[RuleCurve] = []
     for kind in RuleKind:
-        rule = own if kind is own.kind else ExitRule(kind, weights)
+        rule = own if kind is own.kind else ExitRule(kind, weights, powers=own.powers)
         sweep = swept(rule, thresholds_of(rule, logits.shape[-1]))
         early = EarlyExits(checkpoint, rule, device)
         at = _spread(sweep) if timed else []

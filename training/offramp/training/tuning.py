@@ -39,7 +39,8 @@ class Aim:
         """The greater the better, `[tries]`: of their agreement and mean layers, `[tries]` each."""
         if self.budget is not None:
             return torch.where(layers <= self.budget, agreements - 1e-6 * layers, -1.0)
-        return torch.where(agreements >= 1 - self.disagreement, 1 / layers, agreements - 1)
+        within = agreements >= 1 - self.disagreement
+        return torch.where(within, 1 / layers + 1e-6 * agreements, agreements - 1)
 
 
 def fit_rule(

@@ -56,13 +56,14 @@ def answered(samples: Sequence[Sample]) -> float:
 class Search:
     """The next rate to try: what a closed loop reached says where to begin, not where to end.
 
-    It begins at 0.95 of that, goes up by a tenth while nothing grows, and halves what is left
-    between what was sustained (0.6 of it to begin with) and what grew.
+    It begins at 0.95 of that, goes up by a tenth while nothing grows and down by a fifth while
+    everything does, and halves what is left once it knows of both. Where no probe grew, the highest
+    is a lower bound.
     """
 
     def __init__(self, closed: float) -> None:
         self.rate = 0.95 * closed
-        self._low, self._high = 0.6 * closed, inf
+        self._low, self._high = 0.0, inf
 
     def learn(self, *, grew: bool) -> None:
         """Choose the next rate, once this one is known."""
@@ -70,8 +71,12 @@ class Search:
             self._high = self.rate
         else:
             self._low = self.rate
-        known = self._high < inf
-        self.rate = (self._low + self._high) / 2 if known else 1.1 * self._low
+        if self._high == inf:
+            self.rate = 1.1 * self._low
+        elif not self._low:
+            self.rate = 0.8 * self._high
+        else:
+            self.rate = (self._low + self._high) / 2
 
 
 async def saturation(
