@@ -1,13 +1,13 @@
 """`offramp watch`: its figures from known scrapes, and its picture of a real server."""
 
 import asyncio
-from math import inf, isnan
+import gc
+from math import isnan
 from pathlib import Path
 
 import pytest
 from service import word_service
 
-from offramp.cli import figures
 from offramp.cli.figures import Figures, Scrape
 from offramp.cli.screen import sparkline
 from offramp.cli.watch import main
@@ -75,12 +75,17 @@ def test_a_quiet_server_has_no_quantiles_and_no_ills() -> None:
 
 
 async def test_a_picture_of_a_real_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
-    monkeypatch.setattr(figures, "SLOW_LOOP", inf)  # client, server and screen share one loop here
+    request.addfinalizer(gc.unfreeze)
+    gc.collect()
+    gc.freeze()  # as `serve` does: a collection of all that is loaded would hold the loop
     telemetry = configure()
     async with word_service(tmp_path, telemetry=telemetry) as service:
         arguments = [f"127.0.0.1:{telemetry.scrape_port}", "--once", "--interval", "0.3"]
