@@ -209,6 +209,60 @@ def test_a_deadline_goes_before_those_who_can_wait() -> None:
     assert batch.requests == (hurried,)
 
 
+def two_workers() -> Scheduler:
+    """A step of 8 tokens takes a second, one of 80 ten; what is ahead mostly goes behind."""
+    core = fakes.scheduler(workers=2, max_batch_rows=1)
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 1.0)
+        core.cost.observe(stage, 1, 80, 10.0)
+    core.admission.correction = 0.05
+    return core
+
+
+def started(core: Scheduler, one: Request, now: float) -> Batch:
+    core.submit(one, now)
+    batch, left = core.next_batch(now)
+    assert batch is not None
+    assert (batch.requests, left) == ((one,), [])
+    return batch
+
+
+def test_a_deadline_is_judged_by_the_worker_that_is_free_first() -> None:
+    core = two_workers()
+    started(core, fakes.request(), 0.0)
+    started(core, fakes.request(tokens=80), 0.0)
+    core.submit(fakes.request(deadline=5.0), 0.0)  # from 1 to 2
+    with pytest.raises(DeadlineUnreachableError):
+        core.submit(fakes.request(deadline=1.5), 0.0)
+
+
+def test_a_long_step_drops_nobody_whom_another_worker_can_take() -> None:
+    core = two_workers()
+    short = started(core, fakes.request(confidences=(0.9, 0.9, 0.9)), 0.0)
+    long, waits = fakes.request(tokens=80), fakes.request(0.1, deadline=5.0)
+    core.submit(long, 0.0)
+    core.submit(waits, 0.1)
+    batch, left = core.next_batch(0.1)
+    assert batch is not None
+    assert (batch.requests, left) == ((long,), [])
+    core.complete(short, [fakes.read(short.requests[0], 0)], 1.0)
+    batch, left = core.next_batch(1.0)
+    assert batch is not None
+    assert (batch.requests, left) == ((waits,), [])
+
+
+def test_a_long_step_drops_nobody_while_another_worker_is_free() -> None:
+    core = two_workers()
+    long, waits = fakes.request(tokens=80), fakes.request(0.1, deadline=5.0)
+    core.submit(long, 0.0)
+    core.submit(waits, 0.1)
+    found = [core.next_batch(0.1) for _ in range(2)]
+    assert [(batch.requests, left) for batch, left in found if batch] == [
+        ((long,), []),
+        ((waits,), []),
+    ]
+
+
 def test_the_expired_and_the_cancelled_cost_no_step() -> None:
     core = fakes.scheduler(max_batch_rows=1)
     expired, cancelled = fakes.request(deadline=1.0), fakes.request()

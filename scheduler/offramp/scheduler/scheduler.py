@@ -76,7 +76,7 @@ class Scheduler:
         self._queue = self._lines.of[0]
         self._deadlines = Deadlines()
         self._retries: deque[tuple[int, tuple[Request, ...]]] = deque()
-        self._running = 0
+        self._ends: dict[Request, float] = {}  # of the batch that a request is first in
         self._steps = 0
         self._device_free = 0.0
         self._draining = False
@@ -95,7 +95,7 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no request is held at all."""
         return (
-            not self._running
+            not self._ends
             and not self._retries
             and not any(line.waiting for line in self._lines.of)
         )
@@ -146,7 +146,7 @@ class Scheduler:
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Departure]]:
         """The next batch to run, or None if nothing is ready, and who leaves before it."""
-        free = self.config.workers - self._running
+        free = self.config.workers - len(self._ends)
         starts = now if free > 0 else max(now, self.admission.busy_until)
         departures = self._drop_late(now, now)
         while True:
@@ -159,19 +159,21 @@ class Scheduler:
                     self._look_at_delay(now)
                     return None, departures
                 stage, taken = chosen, self._lines.take(chosen, self.slots.free, max(1, free))
-            tokens = sum(request.tokens for request in taken)
-            predicted = self.cost.predict(stage, len(taken), tokens)
+            predicted = self._predict(stage, taken)
             horizon = starts + predicted + self.config.deadline_margin
             fit = [request for request in taken if request.terms.deadline >= horizon]
             if len(fit) < len(taken):
                 hurried = [request for request in taken if request.terms.deadline < horizon]
                 departures += [self._depart(one, late(one, now, horizon)) for one in hurried]
-            departures += self._drop_late(now, horizon)
+                predicted = self._predict(stage, fit)
             if fit:
-                if len(fit) < len(taken):
-                    tokens = sum(request.tokens for request in fit)
-                    predicted = self.cost.predict(stage, len(fit), tokens)
-                return self._start(stage, fit, now, starts, predicted), departures
+                batch = self._start(stage, fit, now, starts, predicted)
+                # The others wait for the next worker, which need not be that of this batch.
+                free_at = max(now, self.admission.busy_until)
+                if free_at > now:
+                    departures += self._drop_late(now, free_at + self.config.deadline_margin)
+                self._look_at_delay(now)
+                return batch, departures
 
     def complete(
         self, batch: Batch, readings: Sequence[Reading], now: float, *, learn: bool = True
@@ -234,7 +236,7 @@ class Scheduler:
 
     def _choose(self, now: float) -> int | None:
         """The lines' stage, or that of a deadline which could not wait for it."""
-        full = self._running >= self.config.workers
+        full = len(self._ends) >= self.config.workers
         stage = self._lines.choose(now, self.slots.free, full=full)
         urgent = self._deadlines.most_urgent
         if stage is None or urgent is None or urgent.stage == stage or self._lines.overdue(stage):
@@ -255,15 +257,22 @@ class Scheduler:
             request.state = State.RUNNING
             if request.slot < 0:
                 request.slot = self.slots.take()
-        self._running += 1
         if self._steps % RELEARN == 0:
             self.admission.price()
         self._steps += 1
         self._lines.stepped()
-        if self._running >= self.config.workers:
-            self.admission.busy_until = starts + predicted
-        self._look_at_delay(now)
+        self._ends[fit[0]] = starts + predicted
+        self.admission.busy_until = self._free_at()
         return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))
+
+    def _predict(self, stage: int, requests: Sequence[Request]) -> float:
+        tokens = sum(request.tokens for request in requests)
+        return self.cost.predict(stage, len(requests), tokens) if requests else 0.0
+
+    def _free_at(self) -> float:
+        """When the first worker is predicted to be free of all that runs; 0 if one is."""
+        behind = len(self._ends) - self.config.workers
+        return sorted(self._ends.values())[behind] if behind >= 0 else 0.0
 
     def _look_at_delay(self, now: float) -> None:
         """Tell relief how long the queue will wait; nobody does while all that is held runs."""
@@ -275,11 +284,10 @@ class Scheduler:
 
     def _finish(self, batch: Batch, now: float) -> float:
         """Seconds that the step ran; on a single worker it may have waited for the one before."""
-        self._running -= 1
+        del self._ends[batch.requests[0]]
         waited = self._device_free if self.config.workers == 1 else 0.0
         self._device_free = max(now, self._device_free)
-        if self._running < self.config.workers:
-            self.admission.busy_until = 0.0
+        self.admission.busy_until = self._free_at()
         return now - max(batch.started, waited)
 
     def _drop_late(self, now: float, horizon: float) -> list[Departure]:
