@@ -4,11 +4,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from service import SHIPPED
+from tiny import tiny_checkpoint
 
-from offramp.model.checkpoint import load_checkpoint
+from offramp.model import checkpoint as checkpoints
+from offramp.model.calibration import Calibration
+from offramp.model.checkpoint import digest_of, load_checkpoint, save_checkpoint
 from offramp.model.errors import CheckpointError
 
 
@@ -58,3 +63,67 @@ def test_damage_is_named(
     with pytest.raises(CheckpointError, match=cause) as raised:
         load_checkpoint(tmp_path / "copy")
     assert name in str(raised.value)
+
+
+def test_words_without_an_embedding_are_named(tmp_path: Path) -> None:
+    tokenizer = tiny_checkpoint(tmp_path / "tiny") / "tokenizer.json"
+    definition = json.loads(tokenizer.read_text())
+    vocabulary = definition["model"]["vocab"]
+    vocabulary["unheard"] = len(vocabulary)
+    tokenizer.write_text(json.dumps(definition))
+    with pytest.raises(CheckpointError, match=r"ids up to .* embeddings of") as raised:
+        load_checkpoint(tmp_path / "tiny")
+    assert "tokenizer.json" in str(raised.value)
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Lets something happen while a checkpoint is being read, after the calibration."""
+    read = checkpoints._read_calibration  # pyright: ignore[reportPrivateUsage]
+
+    def then(happens: Callable[[], object]) -> None:
+        def reading(*given: Any) -> Calibration:  # noqa: ANN401
+            found = read(*given)
+            happens()
+            return found
+
+        monkeypatch.setattr(checkpoints, "_read_calibration", reading)
+
+    return then
+
+
+def test_a_link_that_moves_while_it_is_read_changes_nothing(
+    tmp_path: Path, between: Callable[[Callable[[], object]], None]
+) -> None:
+    one = tiny_checkpoint(tmp_path / "one")
+    other = tiny_checkpoint(tmp_path / "other", labels=("bad", "good"))
+    link, new = tmp_path / "current", tmp_path / "new"
+    link.symlink_to(one)
+    new.symlink_to(other)
+    between(lambda: new.exists() and new.rename(link))
+    loaded = load_checkpoint(link)
+    assert (loaded.config.labels, loaded.digest) == (("no", "yes"), digest_of(one))
+    assert load_checkpoint(link).digest == digest_of(other)
+
+
+def test_files_that_change_while_they_are_read_are_refused(
+    tmp_path: Path, between: Callable[[Callable[[], object]], None]
+) -> None:
+    directory = tiny_checkpoint(tmp_path / "one")
+    weights = directory / "model.safetensors"
+    between(lambda: weights.write_bytes(weights.read_bytes()))
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        load_checkpoint(directory)
+
+
+def test_what_was_loaded_is_not_read_from_the_file_again(tmp_path: Path) -> None:
+    directory = tiny_checkpoint(tmp_path / "one")
+    save_checkpoint(load_checkpoint(directory), directory, torch.float32)
+    loaded = load_checkpoint(directory)
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    with (directory / "model.safetensors").open("r+b") as file:
+        size = (directory / "model.safetensors").stat().st_size
+        file.seek(size // 2)
+        file.write(bytes(size - size // 2))
+    for name, value in loaded.model.state_dict().items():
+        assert torch.equal(value, before[name]), name

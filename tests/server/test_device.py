@@ -2,10 +2,13 @@
 
 import itertools
 import random
+import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +116,44 @@ def test_a_step_that_is_too_large_is_refused_and_harms_nobody(tmp_path: Path) ->
     with pytest.raises(ValueError, match="tokens are more than"):
         backend.run(Batch(0, requests_of((16, 16), (0, 1)), 0.0))
     assert len(backend.run(Batch(0, rows[:2], 0.0))) == 2
+
+
+class Waiting:
+    """A step's event on a GPU: the step is over when it says so, or it fails."""
+
+    def __init__(self) -> None:
+        self.all_here = threading.Barrier(3)
+        self.fails = False
+
+    def synchronize(self) -> None:
+        if self.fails:
+            raise RuntimeError("the card is gone")
+        self.all_here.wait(30)
+
+
+def test_more_steps_than_planned_fly_at_once_and_a_lost_one_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    backend = DeviceBackend(
+        checkpoint, 4, CPU, max_rows=2, max_tokens=20, precision=Precision.FLOAT32
+    )
+    launch, event = backend._launch, Waiting()  # pyright: ignore[reportPrivateUsage]
+
+    def launched(batch: Batch, buffers: Any) -> Waiting:  # noqa: ANN401
+        launch(batch, buffers)
+        return event
+
+    monkeypatch.setattr(backend, "_launch", launched)
+    batches = [Batch(0, requests_of((3,), (slot,)), 0.0) for slot in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        assert [len(said) for said in threads.map(backend.run, batches)] == [1, 1, 1]
+    event.fails = True
+    for _ in range(4):
+        with pytest.raises(RuntimeError, match="the card is gone"):
+            backend.run(batches[0])
+    monkeypatch.setattr(backend, "_launch", launch)
+    assert len(backend.run(batches[0])) == 1
 
 
 def test_int8_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from wire import reason, status_of, streamed, unary, wire
 
 from offramp.client import AsyncClient, OfframpError, UnavailableError
 from offramp.server.app import App
-from offramp.server.config import ServerConfig
+from offramp.server.config import Limits, ServerConfig
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
 
@@ -83,6 +83,30 @@ async def test_draining_answers_what_is_held_and_ends_streams_in_words(tmp_path:
         await stopping
         with pytest.raises(UnavailableError):
             await service.client.classify("fine")
+
+
+async def test_draining_answers_all_of_a_message_that_was_read(tmp_path: Path) -> None:
+    limits = Limits(slots=1, max_batch_rows=1, max_queue_requests=1)
+    async with word_service(tmp_path, limits) as service, wire(service.address) as raw:
+        call = raw.classifier.StreamClassifyText()  # type: ignore[call-arg]
+        names = ["plug", *map(str, range(9))]
+        await call.write(streamed((name, "plug" if name == "plug" else "easy") for name in names))
+        await service.backend.is_plugged()
+        await eventually(lambda: service.held == (1, 1))  # the other eight were read and wait
+        stopping = asyncio.ensure_future(service.app.stop())
+        await asyncio.sleep(0)
+        service.backend.unplug()
+        found: list[str] = []
+
+        async def read_all() -> None:
+            async for message in call:
+                found.extend(result.correlation_id for result in message.results)
+
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await read_all()
+        assert sorted(found) == sorted(names)
+        assert reason(status_of(ended.value)) == "DRAINING"
+        await stopping
 
 
 async def test_a_dead_engine_ends_the_server_at_once(tmp_path: Path) -> None:

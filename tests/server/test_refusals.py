@@ -1,7 +1,8 @@
 """Every refusal and failure as it travels: status code, reason, details, never a stack trace."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from service import eventually, word_service
+from service import PATIENCE, eventually, word_service
 from wire import detail, metadata_of, reason, status_of, streamed, unary, wire
 
+from offramp.model.tokenizer import TextTokenizer
 from offramp.server.config import Limits
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
@@ -127,6 +129,59 @@ def assert_step_failed(status: Status) -> None:
     wired = status.SerializeToString()
     assert b"secret" not in wired
     assert b"Traceback" not in wired
+
+
+async def test_what_a_full_queue_refuses_is_not_tokenized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(slots=1, max_batch_rows=1, max_queue_requests=1)
+    async with word_service(tmp_path, limits) as service, wire(service.address) as raw:
+        held = [asyncio.ensure_future(raw.classifier.ClassifyText(unary("plug")))]
+        await service.backend.is_plugged()
+        held.append(asyncio.ensure_future(raw.classifier.ClassifyText(unary("fine"))))
+        await eventually(lambda: service.held == (1, 1))
+        seen: list[object] = []
+        encode = TextTokenizer.encode
+
+        def noted(tokenizer: TextTokenizer, inputs: Sequence[tuple[str, str | None]]) -> Any:  # noqa: ANN401
+            seen.extend(inputs)
+            return encode(tokenizer, inputs)
+
+        monkeypatch.setattr(TextTokenizer, "encode", noted)
+        for text in ("easy", "easy " * 2000):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await raw.classifier.ClassifyText(unary(text))
+            assert reason(status_of(refused.value)) == "QUEUE_FULL"
+        assert not seen
+        service.backend.unplug()
+        await asyncio.gather(*held)
+        await raw.classifier.ClassifyText(unary("easy"))
+        assert seen == [("easy", None)]
+
+
+async def test_texts_on_their_way_to_the_queue_count_as_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    encode = TextTokenizer.encode
+
+    def slow(tokenizer: TextTokenizer, inputs: Sequence[tuple[str, str | None]]) -> Any:  # noqa: ANN401
+        assert go.wait(PATIENCE)
+        return encode(tokenizer, inputs)
+
+    limits = Limits(max_queue_requests=3)
+    async with word_service(tmp_path, limits) as service, wire(service.address) as raw:
+        monkeypatch.setattr(TextTokenizer, "encode", slow)
+        model = service.app.models.get("")
+        long = unary("easy " * 2000)
+        held = [asyncio.ensure_future(raw.classifier.ClassifyText(long)) for _ in range(3)]
+        await eventually(lambda: model.waiting == 3)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await raw.classifier.ClassifyText(long)
+        assert reason(status_of(refused.value)) == "QUEUE_FULL"
+        go.set()
+        await asyncio.gather(*held)
+        assert model.waiting == 0
 
 
 async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:

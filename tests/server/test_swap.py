@@ -5,6 +5,7 @@ import gc
 import re
 import shutil
 import signal
+import threading
 import urllib.request
 import weakref
 from collections.abc import AsyncGenerator
@@ -17,6 +18,7 @@ from service import WordBackend, eventually, word_service
 from tiny import tiny_checkpoint
 
 from offramp.client import AsyncClient, ModelInfo
+from offramp.model.tokenizer import TextTokenizer
 from offramp.scheduler.errors import DrainingError
 from offramp.scheduler.request import Terms
 from offramp.server.app import App
@@ -28,6 +30,26 @@ OLD, NEW = ("no", "yes"), ("bad", "good")
 
 async def info(client: AsyncClient) -> ModelInfo:
     return await client.get_model()
+
+
+async def test_the_event_loop_makes_no_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    make = TextTokenizer._made  # pyright: ignore[reportPrivateUsage]
+
+    def noted(tokenizer: TextTokenizer) -> object:
+        made.append(threading.get_ident())
+        return make(tokenizer)
+
+    async with word_service(tmp_path) as service:
+        monkeypatch.setattr(TextTokenizer, "_made", noted)
+        tiny_checkpoint(tmp_path / "words", NEW)
+        await service.app.swap()
+        for text in ("fine film", "fine " * 2000):  # on the loop, and on a thread
+            assert (await service.client.classify(text)).label == "good"
+    assert made
+    assert threading.get_ident() not in made
 
 
 async def test_under_load_nobody_is_lost(tmp_path: Path) -> None:

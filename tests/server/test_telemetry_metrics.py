@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from collector import Collector, attributes, collecting, points
-from service import ROOT, send_everything, word_service
+from service import ROOT, eventually, send_everything, word_service
+from wire import streamed, wire
 
 from offramp.server.telemetry.catalog import SECONDS
 from offramp.server.telemetry.setup import OFF, configure
@@ -69,6 +70,27 @@ async def test_what_is_sent_is_what_is_documented(
         if "offramp.exit" not in attributes(p.attributes)
     }
     assert outcomes == {"failed": 1, "refused": 1, "cancelled": 1}
+
+
+@pytest.mark.parametrize("seconds", [None, 60.0])
+async def test_who_gives_up_is_not_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+) -> None:
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", collector.endpoint)
+        async with (
+            word_service(tmp_path, telemetry=configure()) as service,
+            wire(service.address) as raw,
+        ):
+            call = raw.classifier.StreamClassifyText(timeout=seconds)  # type: ignore[call-arg]
+            await call.write(streamed([("a", "plug")]))
+            await service.backend.is_plugged()
+            call.cancel()
+            await eventually(lambda: service.scheduler.queued == 0)
+            service.backend.unplug()
+            await eventually(lambda: service.scheduler.idle)
+    calls = points(collector.metrics["rpc.server.call.duration"])
+    assert {attributes(p.attributes)["rpc.response.status_code"] for p in calls} == {"CANCELLED"}
 
 
 async def test_without_configuration_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

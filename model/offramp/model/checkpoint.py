@@ -67,21 +67,35 @@ def digest_of(directory: Path) -> str:
 def load_checkpoint(
     directory: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
-    """Load a checkpoint for inference; raises CheckpointError naming the file and the cause."""
+    """Load a checkpoint for inference; raises CheckpointError naming the file and the cause.
+
+    A link is followed once, so that all files are of one checkpoint if it is moved meanwhile, and
+    files that change while they are read are refused. Nothing is read from them later.
+    """
+    directory = directory.resolve()
     if not directory.is_dir():
         raise CheckpointError(directory, "no such checkpoint directory")
+    before = _stamps(directory)
     config = _read_config(directory / "config.json")
     calibration = _read_calibration(directory / "exits.json", config)
     tokenizer = TextTokenizer.from_file(directory / "tokenizer.json", config.max_tokens)
+    if tokenizer.highest_id >= (known := config.encoder.vocab_size):
+        found = f"has ids up to {tokenizer.highest_id}, config.json has embeddings of {known}"
+        raise CheckpointError(directory / "tokenizer.json", found)
     with torch.device("meta"):
         model = MultiExitModel(config)
     weights = _read_weights(directory / "model.safetensors", model.state_dict())
     model.load_state_dict(
-        {name: weight.to(device, dtype) for name, weight in weights.items()}, assign=True
+        {name: weight.to(device, dtype, copy=True) for name, weight in weights.items()},
+        assign=True,
     )
     model.eval().requires_grad_(requires_grad=False)
-    name, digest = directory.resolve().name, digest_of(directory)
-    return Checkpoint(name, config, model, tokenizer, calibration, digest)
+    digest = digest_of(directory)
+    if _stamps(directory) != before:
+        raise CheckpointError(
+            directory, "changed while it was read; load it again once it is whole"
+        )
+    return Checkpoint(directory.name, config, model, tokenizer, calibration, digest)
 
 
 def save_checkpoint(
@@ -103,6 +117,12 @@ def save_checkpoint(
 def save_calibration(calibration: Calibration, directory: Path) -> None:
     """Write `exits.json` alone, as calibration does after training."""
     _write_json(directory / "exits.json", calibration.to_dict())
+
+
+def _stamps(directory: Path) -> list[tuple[int, int, int]]:
+    """What a file that is written or replaced changes, of each that is there."""
+    there = [path.stat() for name in FILES if (path := directory / name).exists()]
+    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in there]
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

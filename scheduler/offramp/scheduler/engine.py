@@ -105,6 +105,16 @@ class Engine:
             self._work.set()
         return future
 
+    def turned_away(self, terms: Terms, arrived: float, coming: int) -> SchedulerError | None:
+        """Why a request would be refused now, whatever it holds; if so it counts as refused.
+
+        For those who ask before they tokenize; `coming` are those who asked and are not here yet.
+        """
+        error = self.scheduler.refusal(time.monotonic(), coming)
+        if error is not None:
+            self._observer.refused(Request(None, 0, terms, arrived, lambda _: None), error)
+        return error
+
     async def room(self) -> None:
         """Return when the queue has room, for callers who would rather wait than be refused."""
         while not self.scheduler.has_room:

@@ -110,15 +110,21 @@ class Scheduler:
         """Seconds of work in the queue and between stages."""
         return self.admission.work(self._queue.tokens)
 
+    def refusal(self, now: float, coming: int = 0) -> SchedulerError | None:
+        """Why nobody is taken just now, if so; `coming` are as good as in the queue."""
+        if self._draining:
+            return DrainingError()
+        if not self.has_room or self._queue.waiting + coming >= self.config.max_queue_requests:
+            return QueueFullError(self.admission.delay(self._queue.tokens, now))
+        return None
+
     def submit(self, request: Request, now: float) -> None:
         """Take a request into the queue.
 
         Raises DrainingError, QueueFullError or DeadlineUnreachableError of one that is refused.
         """
-        if self._draining:
-            raise DrainingError
-        if not self.has_room:
-            raise QueueFullError(self.admission.delay(self._queue.tokens, now))
+        if (error := self.refusal(now)) is not None:
+            raise error
         config, terms = self.config, request.terms
         self.admission.meet(request.tokens)
         bulk = terms.priority is Priority.BULK

@@ -1,13 +1,12 @@
 """The scheduler's backend on a GPU: two small copies and one graph replay a step.
 
-Two threads may call `run`, so that two steps are in flight: one prepares and launches while the
-other waits for its readings. Launches are taken in turns; the waiting holds no lock, and neither
-does it hold the interpreter. A step's readings are copied to memory of its own right behind it,
-in stream order, so the next one cannot overwrite them.
+Several threads may call `run`, so that as many steps are in flight: one prepares and launches
+while the others wait for their readings. Launches are taken in turns; the waiting holds no lock,
+and neither does it hold the interpreter. A step's readings are copied to memory of its own right
+behind it, in stream order, so the next one cannot overwrite them.
 """
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from offramp.scheduler.backend import Batch
 from offramp.scheduler.request import Reading
 
 STEPS_IN_FLIGHT = 2
+"""Steps that buffers are made for at the start; more get theirs when they first come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class DeviceBackend:
         most = max(max_tokens, config.max_tokens)
         self._steps = (GraphedSteps if self._cuda else EagerSteps)(stages, most, device)
         self._spare_slot, self._max_rows = slots, max_rows
-        columns = PROBABILITIES + len(config.labels)
-        self._free = deque(self._buffers(columns) for _ in range(STEPS_IN_FLIGHT))
+        self._columns = PROBABILITIES + len(config.labels)
+        self._free = [self._buffers() for _ in range(STEPS_IN_FLIGHT)]
         self._turn = threading.Lock()
         self._rule = checkpoint.calibration.rule
         self.padding = 0
@@ -77,16 +77,15 @@ class DeviceBackend:
     def run(self, batch: Batch) -> Sequence[Reading]:
         """Run the batch's stage; readings come in the order of its requests."""
         with self._turn:
-            buffers = self._free.popleft()
-            try:
+            buffers = self._free.pop() if self._free else self._buffers()
+        try:
+            with self._turn:
                 done = self._launch(batch, buffers)
-            except Exception:
-                self._free.append(buffers)
-                raise
-        if done is not None:
-            done.synchronize()
-        rows = buffers.readings[: len(batch.requests)].tolist()
-        self._free.append(buffers)
+            if done is not None:
+                done.synchronize()
+            rows = buffers.readings[: len(batch.requests)].tolist()
+        finally:
+            self._free.append(buffers)
         return [
             Reading(
                 label=int(row[LABEL]),
@@ -124,10 +123,10 @@ class DeviceBackend:
         done.record()
         return done
 
-    def _buffers(self, columns: int) -> _Buffers:
+    def _buffers(self) -> _Buffers:
         tokens, rows = self._steps.buckets[-1], self._max_rows
         return _Buffers(
             torch.zeros(2, tokens, dtype=torch.int64, pin_memory=self._cuda),
             torch.zeros(2, rows, dtype=torch.int64, pin_memory=self._cuda),
-            torch.zeros(rows, columns, pin_memory=self._cuda),
+            torch.zeros(rows, self._columns, pin_memory=self._cuda),
         )

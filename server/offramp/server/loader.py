@@ -66,6 +66,7 @@ class Loader:
         started = time.monotonic()
         limits = self._config.limits
         checkpoint = load_checkpoint(directory, self.device)
+        checkpoint.tokenizer.prepare(TOKENIZER_THREADS + 1)  # and the event loop
         checkpoint = replace(checkpoint, name=name or checkpoint.name)
         shape, calibration = checkpoint.config, checkpoint.calibration
         settings = SchedulerConfig(
@@ -131,5 +132,7 @@ class Loader:
             config.shadow_share,
             random.Random(),
             first_slot=config.limits.slots,
+            max_batch_rows=config.limits.max_batch_rows,
+            max_batch_tokens=config.limits.max_batch_tokens,
             guarding=config.guard,
         )

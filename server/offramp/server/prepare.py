@@ -58,8 +58,13 @@ async def prepare(
     inputs: Sequence[pb.TextInput],
     common: pb.ClassifyOptions,
     call: Call,
+    *,
+    waits: bool,
 ) -> list[Prepared | Exception]:
-    """Check and tokenize the inputs of a message; each succeeds or fails on its own."""
+    """Check and tokenize the inputs of a message; each succeeds or fails on its own.
+
+    Unless it `waits` for room in the queue, what would be refused is not tokenized.
+    """
     outcomes: list[Prepared | Exception | None] = [None] * len(inputs)
     accepted: dict[int, Accepted] = {}
     shared: Accepted | None = None  # by all inputs without options of their own
@@ -75,6 +80,12 @@ async def prepare(
             outcomes[index] = error
     for model in {id(found.model): found.model for found in accepted.values()}.values():
         places = [index for index, found in accepted.items() if found.model is model]
+        if not waits:
+            for index in places:
+                outcomes[index] = model.turned_away(accepted[index].terms, call.arrived)
+            places = [index for index in places if outcomes[index] is None]
+            if not places:
+                continue
         encoded = await model.tokenize([inputs[index] for index in places])
         for index, tokens in zip(places, encoded, strict=True):
             found = accepted[index]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.engine import Engine
+from offramp.scheduler.errors import SchedulerError
+from offramp.scheduler.request import Terms
 from offramp.server.errors import ModelNotFoundError
 from offramp.server.telemetry.watch import ModelWatch
 from offramp.v1 import classification_pb2 as pb
@@ -19,17 +21,23 @@ AT_ONCE_CHARACTERS = 1000
 and 0.5 ms at most, where a thread costs 0.1 to 0.3 ms in switching alone (docs/performance.md)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ServedModel:
     """A checkpoint, the engine that runs it and the threads that tokenize for it.
 
-    `watch` observes its requests, if anybody wants to know.
+    `watch` observes its requests, if anybody wants to know. `waiting` are the inputs that these
+    threads have or will have.
     """
 
     checkpoint: Checkpoint
     engine: Engine
     tokenizers: Executor
     watch: ModelWatch | None = None
+    waiting: int = 0
+
+    def turned_away(self, terms: Terms, arrived: float) -> SchedulerError | None:
+        """Why an input is refused before it is tokenized, which would be for nothing."""
+        return self.engine.turned_away(terms, arrived, self.waiting)
 
     def attach(self) -> None:
         """Let telemetry read this model where it read another of its name."""
@@ -50,7 +58,11 @@ class ServedModel:
             tokens = encode(texts)
         else:
             loop = asyncio.get_running_loop()
-            tokens = await loop.run_in_executor(self.tokenizers, encode, texts)
+            self.waiting += len(inputs)
+            try:
+                tokens = await loop.run_in_executor(self.tokenizers, encode, texts)
+            finally:
+                self.waiting -= len(inputs)
         if self.watch is not None:
             self.watch.tokenized(time.perf_counter() - started, len(inputs))
         return tokens

@@ -48,7 +48,8 @@ class ClassifierServicer(ClassifierServiceServicer):
                 "StreamClassifyText takes any number",
             )
         with self._registry.admissions:
-            prepared = await prepare(self._registry, request.inputs, request.options, call)
+            inputs, options = request.inputs, request.options
+            prepared = await prepare(self._registry, inputs, options, call, waits=False)
             outcomes = await _outcomes(prepared)
         raise_if_all_failed_alike(outcomes)
         response = pb.ClassifyTextResponse()

@@ -11,7 +11,8 @@ class ViewStore:
 
     The next step lays its rows end to end, which is the only copy; rows that go on together, as a
     lone request does, are not copied at all. Fit for a CPU, where memory is cheap to hold: a
-    step's output is freed when the last of its rows has left or gone on.
+    step's output is freed when the slots of all its rows were written again or dropped, which for a
+    row that left early is when the next request has its slot.
     """
 
     def __init__(self, slots: int) -> None:

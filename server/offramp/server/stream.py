@@ -36,6 +36,7 @@ class StreamSession:
         self._context = context
         self._call = call
         self._window = asyncio.Semaphore(window)
+        self._reading = self._draining = False
         self._running: set[asyncio.Future[Answer]] = set()
         self._finished: list[tuple[str, Outcome]] = []
         self._news = asyncio.Event()
@@ -43,12 +44,18 @@ class StreamSession:
     async def run(self, draining: asyncio.Event) -> None:
         """Serve until the client has no more and all is answered.
 
-        When the server drains, what was submitted is answered and DrainingError ends the stream.
+        When the server drains, what was read is answered and DrainingError ends the stream.
         """
         reader = asyncio.create_task(self._read())
         reader.add_done_callback(lambda _: self._news.set())
+
+        def drained(_: object) -> None:
+            self._draining = True
+            if self._reading:
+                reader.cancel()
+
         drain = asyncio.create_task(draining.wait())
-        drain.add_done_callback(lambda _: reader.cancel())
+        drain.add_done_callback(drained)
         try:
             await self._write(reader)
             if reader.cancelled():
@@ -61,8 +68,10 @@ class StreamSession:
                 future.cancel()
 
     async def _read(self) -> None:
-        while True:
+        while not self._draining:
+            self._reading = True
             message = await self._context.read()
+            self._reading = False
             if message is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return
             if isinstance(message, MessageError):
@@ -72,6 +81,7 @@ class StreamSession:
                 with self._registry.admissions:
                     await self._admit(inputs, message.options)
                 await asyncio.sleep(0)  # others have their turn
+        raise DrainingError
 
     async def _admit(
         self,
@@ -80,9 +90,8 @@ class StreamSession:
     ) -> None:
         call = replace(self._call, arrived=time.monotonic())
         texts = [correlated.input for correlated in inputs]
-        for correlated, outcome in zip(
-            inputs, await prepare(self._registry, texts, options, call), strict=True
-        ):
+        prepared = await prepare(self._registry, texts, options, call, waits=True)
+        for correlated, outcome in zip(inputs, prepared, strict=True):
             await self._window.acquire()
             if isinstance(outcome, Prepared):
                 await outcome.model.engine.room()

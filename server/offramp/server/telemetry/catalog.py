@@ -112,7 +112,7 @@ CATALOG: tuple[Metric, ...] = (
     _gauge("offramp.queue.tokens", "{token}", (MODEL,), "Tokens waiting for a slot"),
     _gauge(
         "offramp.queue.drain.predicted", "s", (MODEL,),
-        "Time until everything held is worked off; the number to autoscale on",
+        "Time to work off all that waits, by prediction; the number to autoscale on",
     ),
     _gauge("offramp.slots.used", "{slot}", (MODEL,), "Slots held"),
     _gauge("offramp.slots.limit", "{slot}", (MODEL,), "Slots there are"),

@@ -107,7 +107,9 @@ class _Call:
             code, error = CODES[status_of(cause).code].name, reason_of(cause)
             raise
         except asyncio.CancelledError:
-            late = (context.time_remaining() or 0.0) <= 0
+            # None of a call without a deadline, whatever its type says.
+            remaining = cast("float | None", context.time_remaining())
+            late = remaining is not None and remaining <= 0
             code = error = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             raise
         finally:

@@ -63,6 +63,8 @@ class Shadow(NullObserver):
         draw: random.Random,
         *,
         first_slot: int,
+        max_batch_rows: int,
+        max_batch_tokens: int,
         guarding: bool,
     ) -> None:
         self._model = checkpoint.name
@@ -78,7 +80,8 @@ class Shadow(NullObserver):
             slots=SLOTS,
             first_slot=first_slot,
             max_queue_requests=WAITING,
-            max_batch_rows=SLOTS,
+            max_batch_rows=min(SLOTS, max_batch_rows),
+            max_batch_tokens=max_batch_tokens,
         )
         scheduler = Scheduler(config, Adaptive(), CostModel(stages))
         self.lane = Lane(scheduler, FullDepth(self))
