@@ -4,9 +4,10 @@ python bench/paper/experiment.py sst2 --data DIRECTORY --encoder DIRECTORY
 python bench/paper/experiment.py all --data DIRECTORY --encoder DIRECTORY
 
 For each: the encoder with all exits, the encoder plainly fine-tuned, and the encoder cut after
-some layers, all on the same rows with the same settings. Models that are there are not trained
-again, so a stopped run goes on, and `--models` names those to train in this call; the result
-holds what there is. Rows, tokens and epochs are budgeted; what was really used is in the result.
+some layers, all on the same rows with the same settings; `taught` goes on from the plain one with
+settings of its own. Models that are there are not trained again, so a stopped run goes on, and
+`--models` names those to train in this call; the result holds what there is. Rows, tokens and
+epochs are budgeted; what was really used is in the result.
 `python bench/paper/page.py` makes docs/paper.md of the results.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 import torch
 from figures import analyse
 from steps import step_ratio
-from trained import Budget, Spec, load_part, load_sources, logits_of, run
+from trained import Budget, Spec, load_parts, load_sources, logits_of, run
 
 from offramp.model.config import Pooling
 from offramp.model.pretrained import PretrainedEncoder, load_pretrained
@@ -93,15 +94,11 @@ def experiment(name: str, args: argparse.Namespace, study: Study) -> None:
     budget = study.budget
     specs = {spec.name: spec for spec in specs_of(study, pretrained)}
     train, choosing = load_sources(args.data, study.sources, budget.train_rows)
-    settings = (budget.train_rows, budget.max_tokens, budget.epochs)
-    directory = args.work / "+".join(study.sources) / "-".join(map(str, settings))
+    directory = directory_of(args.work, study)
     for model in args.models or specs:
         print(f"{name}: {model}", flush=True)
         run(specs[model], pretrained, train, choosing, budget.max_tokens, directory)
-    parts = {
-        part: load_part(args.data / name, part, rows)
-        for part, rows in (("dev", budget.dev_rows), ("test", budget.test_rows))
-    }
+    parts = load_parts(args.data / name, budget)
     said = directory / f"{name}-{budget.read_tokens}"
     for model in specs:
         if (directory / f"{model}.json").exists():
@@ -126,6 +123,13 @@ def experiment(name: str, args: argparse.Namespace, study: Study) -> None:
     path = args.output / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path}")
+
+
+def directory_of(work: Path, study: Study) -> Path:
+    """Where the models of a study's sources and budget are kept."""
+    budget = study.budget
+    settings = (budget.train_rows, budget.max_tokens, budget.epochs)
+    return work / "+".join(study.sources) / "-".join(map(str, settings))
 
 
 def specs_of(study: Study, pretrained: PretrainedEncoder) -> list[Spec]:

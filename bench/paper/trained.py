@@ -70,6 +70,12 @@ def load_part(directory: Path, part: str, rows: int) -> Dataset:
     return replace(whole, examples=tuple(chosen))
 
 
+def load_parts(directory: Path, budget: Budget) -> dict[str, Dataset]:
+    """Dev and test, as many rows of each as the budget has."""
+    rows = {"dev": budget.dev_rows, "test": budget.test_rows}
+    return {part: load_part(directory, part, count) for part, count in rows.items()}
+
+
 def load_sources(data: Path, sources: tuple[str, ...], rows: int) -> tuple[Dataset, Dataset]:
     """What the models of a study are trained on, and the part of dev that chooses their epoch.
 

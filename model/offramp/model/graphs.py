@@ -78,7 +78,8 @@ class GraphedSteps(EagerSteps):
                         self._stages.step(stage, inputs)
                 torch.cuda.synchronize()
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=pool):
+                # Another thread may be running the steps of a model that this one is to replace.
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                     readings = self._stages.step(stage, inputs)
                 self._graphs[stage, bucket] = (graph, readings)
 
