@@ -76,7 +76,16 @@ def test_a_dataset_of_the_hugging_face_library_keeps_its_label_names(tmp_path: P
         ('{"text": "a", "label": -2}', "a.jsonl:1: label -2 is not in 0 to"),
         ('{"text": "a", "label": 0}\n{"text": "a", "label": "no"}', "mixes label names"),
         ("", "holds no examples"),
+        ('{"text": "a", "label": 0}\n{"text": "b", "label": "no"}', "a.jsonl:2: mixes label"),
+        ('{"text": "a\\ud800", "label": 0}', "a.jsonl:1: 'text' holds half a character"),
+        ('{"text": "a", "text_pair": "\\udfff", "label": 0}', "a.jsonl:1: 'text_pair' holds half"),
+        (
+            '{"text": "a", "label": 0}\n{"text": "a", "label": ' + "9" * 5000,
+            "a.jsonl:2: is not JSON",
+        ),
+        ('{"text": "a", "label": ' + "[" * 10**6, "a.jsonl:1: is not JSON"),
     ],
+    ids=lambda case: case[:60],
 )
 def test_bad_json_lines(tmp_path: Path, lines: str, cause: str) -> None:
     path = tmp_path / "a.jsonl"
@@ -93,7 +102,10 @@ def test_bad_json_lines(tmp_path: Path, lines: str, cause: str) -> None:
         ("words,label\na,1\n", "a.csv:1: has the columns"),
         ("text,label\na,\n", "a.csv:2: has no label"),
         ('text,label\n"a,1\n', "a.csv:.*CSV"),
+        ("text,label\na," + "9" * 5000, "a.csv:2: is not readable as CSV"),
+        ("text,label\na,1\nb,no\n", "a.csv:3: mixes label names"),
     ],
+    ids=lambda case: case[:40],
 )
 def test_bad_csv(tmp_path: Path, text: str, cause: str) -> None:
     (tmp_path / "a.csv").write_text(text)
@@ -118,12 +130,19 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("x")
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe")
     (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
+    zipped = gzip.compress(b'{"text": "a", "label": 0}', mtime=0)
+    (tmp_path / "b.jsonl.gz").write_bytes(zipped[:10] + b"\xff" + zipped[11:])
+    (tmp_path / "line.jsonl").write_bytes(b'{"text": "a", "label": 0}\n{"text": "\xe9"}\n')
+    (tmp_path / "line.csv").write_bytes(b"text,label\na,0\n\xe9,1\n")
     for name, cause in {
         "a.txt": "is no file that ends in",
         "missing.jsonl": "cannot be read",
         "a.parquet": "not readable as Parquet",
         "bytes.jsonl": "cannot be read",
         "a.jsonl.gz": "cannot be read",
+        "b.jsonl.gz": "cannot be read",
+        "line.jsonl": "line.jsonl:2: cannot be read",
+        "line.csv": "line.csv:3: cannot be read",
     }.items():
         with pytest.raises(DataError, match=cause):
             load_dataset(tmp_path / name)
@@ -134,3 +153,76 @@ def test_several_sources_and_texts_alone(tmp_path: Path) -> None:
     second = json_lines(tmp_path / "b.jsonl", RECORDS[1:])
     assert load_datasets([first, second]).examples == (*EXPECTED, EXPECTED[1])
     assert [example.label for example in load_unlabelled([first, second])] == [-1] * 3
+
+
+def test_no_texts_and_a_second_text_that_is_in_no_record(tmp_path: Path) -> None:
+    full = json_lines(tmp_path / "a.jsonl", RECORDS)
+    empty = json_lines(tmp_path / "empty.jsonl", [])
+    with pytest.raises(DataError, match=r"empty.jsonl: holds no examples"):
+        load_unlabelled([full, empty])
+    load_dataset(full, columns=Columns(text_pair="text_pair"))
+    with pytest.raises(DataError, match=r"a.jsonl: has no second text in 'hypothesis'"):
+        load_dataset(full, columns=Columns(text_pair="hypothesis"))
+
+
+def test_an_index_is_one_of_the_names_that_its_own_source_declares(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"labels": ["yes", "no", "never"]}')
+    dev = json_lines(tmp_path / "dev.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    found = load_dataset(dev, ("no", "yes"))
+    assert found.labels == ("no", "yes")
+    assert [example.label for example in found.examples] == [1, 0]
+    foreign = json_lines(
+        tmp_path / "b.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 2}]
+    )
+    with pytest.raises(DataError, match=r"b.jsonl:2: label 'never' is not one of"):
+        load_dataset(foreign, ("no", "yes"))
+
+
+def test_an_index_of_a_hugging_face_dataset_is_one_of_its_own_names(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])}
+    )
+    made = datasets.Dataset.from_list([{"text": "fine", "label": 0}], features=features)
+    (tmp_path / "films").mkdir()
+    made.to_parquet(tmp_path / "films" / "train.parquet")
+    (example,) = load_dataset(f"{tmp_path / 'films'}:train", ("no", "yes")).examples
+    assert example.label == 1
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([4712, 4711, 4712], ("4711", "4712")),
+        ([5, 1, 3, 2, 4], ("1", "2", "3", "4", "5")),
+        ([10, 9], ("9", "10")),
+        ([2, 0, 1], ("0", "1", "2")),
+    ],
+    ids=str,
+)
+def test_integers_that_nothing_names_are_names(
+    form: str, labels: list[int], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{form}"
+    if form == "jsonl":
+        json_lines(path, [{"text": "a", "label": label} for label in labels])
+    elif form == "csv":
+        path.write_text("text,label\n" + "".join(f"a,{label}\n" for label in labels))
+    else:
+        parquet.write_table(pa.table({"text": ["a"] * len(labels), "label": labels}), path)
+    places = [names.index(str(label)) for label in labels]
+    for given in (None, names):
+        found = load_dataset(path, given)
+        assert found.labels == names
+        assert [example.label for example in found.examples] == places
+
+
+def test_integers_are_indices_only_where_none_of_them_is_a_name(tmp_path: Path) -> None:
+    indices = json_lines(
+        tmp_path / "a.jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
+    )
+    for given in (("4711", "4712"), ("no", "yes")):
+        assert [example.label for example in load_dataset(indices, given).examples] == [1, 0]
+    mixed = json_lines(tmp_path / "b.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    with pytest.raises(DataError, match=r"b.jsonl:2: label '1' is not one of \['0', '2'\]"):
+        load_dataset(mixed, ("0", "2"))

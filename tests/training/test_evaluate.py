@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from tiny import tiny_checkpoint
 
 from offramp.cli.calibrate import main as calibrate
 from offramp.cli.evaluate import main as evaluate_command
-from offramp.model.checkpoint import load_checkpoint
+from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.model.errors import CheckpointError
 from offramp.model.rules import ExitRule, RuleKind
 from offramp.training.batches import tokenize
 from offramp.training.bootstrap import draws_of, intervals
+from offramp.training.calibrate import CalibrationConfig
+from offramp.training.calibrate import calibrate as calibrate_checkpoint
 from offramp.training.clock import EarlyExits, time_thresholds
-from offramp.training.data import Dataset, Example, load_dataset
+from offramp.training.data import UNLABELLED, Dataset, Example, load_dataset
 from offramp.training.evaluate import evaluate
 
 WORDS = ("plug", "poison", "easy", "hard", "fine", "film")
@@ -99,3 +103,54 @@ def test_the_command_writes_figures_curves_and_a_page(directory: Path) -> None:
     assert "<script" not in page
     assert 'src="' not in page
     assert "easy" in page
+
+
+def test_the_default_threshold_of_the_own_rule_is_timed(directory: Path) -> None:
+    path = directory / "tiny" / "exits.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "default_threshold": 0.777}))
+    common = ["--checkpoint", str(directory / "tiny"), "--data", str(directory / "test.jsonl")]
+    out = directory / "out.json"
+    assert evaluate_command([*common, "--timed-rows", "4", "--json", str(out)]) == 0
+    timed = {
+        rule["kind"]: [timing["threshold"] for timing in rule["timings"]]
+        for rule in json.loads(out.read_text())["rules"]
+    }
+    assert [kind for kind, thresholds in timed.items() if 0.777 in thresholds] == ["max_prob"]
+    assert timed["max_prob"] == sorted(timed["max_prob"])
+
+
+def test_calibration_draws_reliability(directory: Path) -> None:
+    common = ["--checkpoint", str(directory / "tiny"), "--data", str(directory / "test.jsonl")]
+    assert calibrate([*common, "--png", str(directory / "out.png")]) == 0
+    assert (directory / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("command", [calibrate, evaluate_command])
+def test_a_gpu_is_used_where_there_is_one(
+    command: Callable[[Sequence[str]], int],
+    gpu: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices: list[torch.device] = []
+
+    def load(_: Path, device: torch.device) -> Checkpoint:
+        devices.append(device)
+        raise CheckpointError(Path("tiny"), "is not loaded")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(f"{command.__module__}.load_checkpoint", load)
+    assert command(["--checkpoint", "tiny", "--data", "test.jsonl"]) == 1
+    assert devices == [torch.device("cuda" if gpu else "cpu")]
+
+
+def test_texts_of_the_data_do_not_tune_the_thresholds(directory: Path) -> None:
+    checkpoint = load_checkpoint(directory / "tiny")
+    dataset = load_dataset(directory / "test.jsonl", checkpoint.config.labels)
+    known = [replace(example, label=UNLABELLED) for example in dataset.examples]
+    others = [replace(example, text_pair="shift plug") for example in known[:40]]
+    config = CalibrationConfig(budget=1.8)
+    expected = calibrate_checkpoint(checkpoint, dataset, config, others)
+    assert calibrate_checkpoint(checkpoint, dataset, config, [*known, *others]) == expected
+    with pytest.raises(ValueError, match="all 120 unlabelled texts are among the labelled"):
+        calibrate_checkpoint(checkpoint, dataset, config, known)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny_checkpoint
+from torch.optim.swa_utils import AveragedModel
 
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.packing import PackedTokens
 from offramp.model.tokenizer import Tokens
-from offramp.training.optimisation import computes_in_bfloat16, staged_logits
+from offramp.training.optimisation import averaging_step, computes_in_bfloat16, staged_logits
 from offramp.training.recipe import PAPER, Recipe, TrainingConfig
 
 SHARES = {
@@ -44,6 +45,23 @@ def test_each_exit_sends_the_first_layer_its_share(
     with torch.no_grad():
         together = zip(model(packed), staged_logits(model, packed, config), strict=True)
         assert all(torch.equal(one, other) for one, other in together)
+
+
+@pytest.mark.parametrize(
+    ("averaging", "expected"),
+    [(0.0, [1.0, 2.0, 3.0, 4.0]), (0.2, [1.0, 20 / 11, 2.764, 3.753])],
+    ids=["none", "warm-up"],
+)
+def test_the_average_warms_up(averaging: float, expected: list[float]) -> None:
+    """The shares kept: 2 / 11 after one update, then 0.2, which is less than 3 / 12 and 4 / 13."""
+    weights = torch.nn.Linear(1, 1, bias=False)
+    average = AveragedModel(weights, multi_avg_fn=averaging_step(averaging))
+    found: list[float] = []
+    for value in (1.0, 2.0, 3.0, 4.0):
+        torch.nn.init.constant_(weights.weight, value)
+        average.update_parameters(weights)
+        found.append(next(average.parameters()).item())
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 def test_turns() -> None:

@@ -7,16 +7,20 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_checkpoint
+from tiny import ENCODER, MAX_TOKENS, tiny_checkpoint
 
 from offramp.cli.train import main as train
-from offramp.model.checkpoint import load_checkpoint
-from offramp.training.state import TrainingState
+from offramp.model.checkpoint import load_checkpoint, save_checkpoint
+from offramp.model.config import ModelConfig, Pooling
+from offramp.model.exits import MultiExitModel
+from offramp.training.recipe import TrainingConfig
+from offramp.training.state import TrainingState, fingerprint
 
 WORDS = ("fine", "film", "plug", "poison")
 
@@ -51,6 +55,7 @@ def arguments(directory: Path, name: str, *more: str) -> list[str]:
 KILLED = """
 import os, signal, sys, torch
 from offramp.cli.train import main
+from offramp.training.recipe import TrainingConfig
 from offramp.training.state import TrainingState
 
 save = TrainingState.save
@@ -117,6 +122,125 @@ def test_every_recipe_learns(recipe: tuple[str, ...], tmp_path: Path) -> None:
     assert train(arguments(tmp_path, "out", *recipe)) == 0
     log = (tmp_path / "out" / "training.jsonl").read_text().splitlines()
     assert max(json.loads(log[-1])["exit_accuracies"]) >= 0.9
+
+
+def test_the_average_of_a_short_run_is_not_the_weights_it_began_with(tmp_path: Path) -> None:
+    averaging = ("--averaging", str(TrainingConfig().averaging))
+    assert train(arguments(tmp_path, "out", *averaging)) == 0
+    log = (tmp_path / "out" / "training.jsonl").read_text().splitlines()
+    assert max(json.loads(log[-1])["exit_accuracies"]) >= 0.9
+
+
+def refitted(directory: Path, positions: int) -> Path:
+    """The checkpoint of another encoder: other weights, as many positions."""
+    made = load_checkpoint(tiny_checkpoint(directory))
+    encoder = replace(made.config.encoder, positions=positions)
+    config = replace(made.config, encoder=encoder, max_tokens=positions)
+    torch.manual_seed(1)
+    save_checkpoint(replace(made, config=config, model=MultiExitModel(config)), directory)
+    return directory
+
+
+def test_a_teacher_must_read_what_the_student_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, foreign = refitted(tmp_path / "short", 12), tiny_checkpoint(tmp_path / "foreign")
+    definition = (foreign / "tokenizer.json").read_text()
+    swapped = (
+        definition.replace('"easy"', '"x"').replace('"hard"', '"easy"').replace('"x"', '"hard"')
+    )
+    (foreign / "tokenizer.json").write_text(swapped)
+    assert train(arguments(tmp_path, "out", "--teacher", str(short))) == 1
+    assert "short: the teacher reads 12 tokens at most" in capsys.readouterr().err
+    assert train(arguments(tmp_path, "out", "--teacher", str(foreign))) == 1
+    assert "foreign: the teacher's tokenizer is not the encoder's" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    cut = {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    (foreign / "tokenizer.json").write_text(
+        json.dumps({**json.loads(definition), "truncation": cut})
+    )
+    common = ("--max-tokens", "12", "--epochs", "1", "--recipe", "joint")
+    for name, teacher in (("one", short), ("two", foreign)):
+        assert train(arguments(tmp_path, name, *common, "--teacher", str(teacher))) == 0
+
+
+def test_a_run_goes_on_with_its_teacher_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, other = tiny_checkpoint(tmp_path / "teacher"), refitted(tmp_path / "other", 16)
+    common = arguments(tmp_path, "out", "--save-seconds", "0")
+    save = TrainingState.save
+
+    def stopped_once_saved(state: TrainingState, path: Path) -> None:
+        save(state, path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingState, "save", stopped_once_saved)
+    assert train([*common, "--teacher", str(teacher)]) == 130
+    for options in ([], ["--teacher", str(other)]):
+        assert train([*common, "--resume", *options]) == 1
+        assert "other data or settings" in capsys.readouterr().err
+    monkeypatch.setattr(TrainingState, "save", save)
+    assert train([*common, "--resume", "--teacher", str(teacher)]) == 0
+
+
+@pytest.mark.parametrize("name", ["encoder.layers.0.qkv.weight", "pooler.weight", "heads.0.mix"])
+def test_a_run_is_told_by_every_weight_that_it_starts_from(name: str) -> None:
+    config = ModelConfig(ENCODER, ("no", "yes"), (1, 2, 3), Pooling.CLS, MAX_TOKENS)
+    model = MultiExitModel(config)
+    before = fingerprint(TrainingConfig(), (), (), model, None)
+    assert fingerprint(TrainingConfig(), (), (), model, None) == before
+    weight = model.get_parameter(name).detach()
+    weight.copy_(weight.flip(0) if weight.count_nonzero() else weight + 1)
+    assert fingerprint(TrainingConfig(), (), (), model, None) != before
+
+
+SLOWLY = ("--learning-rate", "1e-9", "--head-learning-rate", "1e-9", "--mix-learning-rate", "0")
+
+
+def epochs_of(directory: Path) -> list[int]:
+    log = (directory / "training.jsonl").read_text().splitlines()
+    return [line["epoch"] for line in map(json.loads, log) if line["event"] == "epoch"]
+
+
+def test_epochs_of_the_last_exit_alone_do_not_tire_a_run(tmp_path: Path) -> None:
+    options = ("--recipe", "mixed", "--last-exit-epochs", "3", "--epochs", "7", "--patience", "2")
+    assert train(arguments(tmp_path, "out", *options, *SLOWLY)) == 0
+    assert epochs_of(tmp_path / "out") == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_epoch_of_the_last_exit_alone_is_not_the_best_once_all_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = iter([0.9, 0.5, 0.6, 0.4])
+    monkeypatch.setattr(
+        "offramp.training.finetune.exit_accuracies", lambda *_: [next(scripted)] * 3
+    )
+    best: list[int] = []
+    save = TrainingState.save
+
+    def saved(state: TrainingState, path: Path) -> None:
+        best.append(state.position.best_epoch)
+        save(state, path)
+
+    monkeypatch.setattr(TrainingState, "save", saved)
+    assert train(arguments(tmp_path, "out", "--recipe", "mixed", "--epochs", "4")) == 0
+    assert best == [0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("option", [("--equilibrium",), ("--separation", "0.8")], ids=" ".join)
+def test_steps_of_the_last_exit_alone_are_those_of_a_plain_run(
+    option: tuple[str, ...], tmp_path: Path
+) -> None:
+    common = ("--epochs", "2", "--gradient-norm", "0.01")
+    logs: list[list[dict[str, object]]] = []
+    for name, more in (("plain", ()), ("scaled", option)):
+        assert train(arguments(tmp_path, name, *common, *more)) == 0
+        lines = (tmp_path / name / "training.jsonl").read_text().splitlines()[1:]
+        logs.append([{**json.loads(line), "seconds": 0} for line in lines])
+    plain, scaled = ([line for line in log if line["epoch"] == 0] for log in logs)
+    assert plain == scaled
+    assert logs[0] != logs[1]
 
 
 def test_the_papers_preset_and_early_stopping(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from offramp.model.errors import ModelError
 from offramp.model.rules import RuleKind
 from offramp.training.calibrate import CalibrationConfig, CalibrationReport, calibrate
 from offramp.training.data import load_dataset, load_unlabelled
+from offramp.training.evaluate import best_device
+from offramp.training.plots import reliability
 from offramp.training.records import Columns, DataError
 
 DEFAULTS = CalibrationConfig()
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         config = CalibrationConfig(
             args.rule, args.budget, args.max_accuracy_drop, args.fit_share, args.seed
         )
-        checkpoint = load_checkpoint(args.checkpoint)
+        checkpoint = load_checkpoint(args.checkpoint, best_device())
         columns = Columns(args.text_column, args.pair_column, args.label_column)
         dataset = load_dataset(args.data, checkpoint.config.labels, columns)
         unlabelled = load_unlabelled(args.unlabelled, columns)
@@ -40,6 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     save_calibration(report.calibration, args.checkpoint)
     if args.json:
         args.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    if args.png:
+        layers = checkpoint.config.exit_layers
+        reliability(layers, report.before, report.after).savefig(args.png, dpi=150)
     console = Console()
     console.print(_exits(report, checkpoint.config.exit_layers))
     console.print(_promises(report))
@@ -124,4 +129,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=DEFAULTS.seed, help="draws the examples fitted on")
     add("--json", type=Path, help="write all of it here, reliability diagrams included")
+    add("--png", type=Path, help="draw reliability before and after here")
     return parser

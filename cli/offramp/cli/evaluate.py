@@ -12,7 +12,7 @@ from rich.table import Table
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
 from offramp.training.data import load_dataset
-from offramp.training.evaluate import Evaluation, Point, evaluate
+from offramp.training.evaluate import Evaluation, Point, best_device, evaluate
 from offramp.training.plots import curves
 from offramp.training.records import Columns, DataError
 from offramp.training.report import report
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     """Evaluate and report; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
-        checkpoint = load_checkpoint(args.checkpoint)
+        checkpoint = load_checkpoint(args.checkpoint, best_device())
         columns = Columns(args.text_column, args.pair_column, args.label_column)
         dataset = load_dataset(args.data, checkpoint.config.labels, columns)
     except (DataError, ModelError) as error:
@@ -72,7 +72,8 @@ def _rules(evaluation: Evaluation) -> Table:
     for column in ("0.5 points", "1 point", "wall-clock (at layer speedup)"):
         table.add_column(column, justify="right")
     for rule in evaluation.rules:
-        layers = {point.threshold: point.layer_speedup for point in rule.points}
+        own = [evaluation.default] if rule.kind is evaluation.rule else []
+        layers = {point.threshold: point.layer_speedup for point in (*rule.points, *own)}
         clock = [
             f"{timing.wall_clock_speedup:.2f} ({layers[timing.threshold]:.2f})"
             for timing in rule.timings

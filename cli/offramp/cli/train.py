@@ -1,12 +1,14 @@
 """`offramp train`: labelled text and an encoder in, a multi-exit checkpoint out."""
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from offramp.cli.progress import RunLog, RunScreen
 from offramp.model.checkpoint import load_checkpoint, save_checkpoint
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
             pooling=args.pooling,
             max_tokens=min(args.max_tokens, pretrained.config.token_limit),
         )
-        teacher = _teacher(args.teacher, train.labels)
+        teacher = _teacher(args.teacher, train.labels, pretrained.tokenizer, shape.max_tokens)
         args.output.mkdir(parents=True, exist_ok=True)
         log = RunLog(args.output / "training.jsonl", asdict(config), resumed=state.exists())
         with RunScreen(config.epochs) as screen, _asked_to_stop() as asked:
@@ -96,16 +98,32 @@ def _asked_to_stop() -> Generator[list[int]]:
             signal.signal(number, handler)
 
 
-def _teacher(directory: Path | None, labels: Sequence[str]) -> MultiExitModel | None:
+def _teacher(
+    directory: Path | None, labels: Sequence[str], tokenizer: str, max_tokens: int
+) -> MultiExitModel | None:
+    """The teacher's model, or none; raises DataError where it cannot read what it is to teach."""
     if directory is None:
         return None
     checkpoint = load_checkpoint(directory)
-    if checkpoint.config.labels != tuple(labels):
-        known = list(checkpoint.config.labels)
+    known, limit = list(checkpoint.config.labels), checkpoint.config.encoder.token_limit
+    if known != list(labels):
         raise DataError(
             directory, None, f"the teacher knows the labels {known}, not {list(labels)}"
         )
+    if _tokenization(checkpoint.tokenizer.definition) != _tokenization(tokenizer):
+        raise DataError(
+            directory, None, "the teacher's tokenizer is not the encoder's; train it from that one"
+        )
+    if limit < max_tokens:
+        raise DataError(
+            directory, None, f"the teacher reads {limit} tokens at most; give --max-tokens {limit}"
+        )
     return checkpoint.model
+
+
+def _tokenization(definition: str) -> dict[str, Any]:
+    """A tokenizer's definition without the lengths that it cuts and pads to, which are ours."""
+    return {**json.loads(definition), "truncation": None, "padding": None}
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

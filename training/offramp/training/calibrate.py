@@ -96,15 +96,28 @@ def calibrate(
 ) -> CalibrationReport:
     """Run the data to full depth once and calibrate on what the exits say of it.
 
-    With `unlabelled` texts the exits get thresholds of their own, tuned on these.
+    With `unlabelled` texts the exits get thresholds of their own, tuned on these; but not on those
+    that the data has too, or promises would be tested on what was tuned on. Raises ValueError if
+    none is left, and what `calibrate_logits` does.
     """
     rows = tokenize(dataset.examples, checkpoint.tokenizer)
     labels = torch.tensor([row.label for row in rows])
     device = next(checkpoint.model.parameters()).device
     logits = exit_logits(checkpoint.model, rows, device)
-    others = tokenize(unlabelled, checkpoint.tokenizer)
+    others = tokenize(_not_among(dataset.examples, unlabelled), checkpoint.tokenizer)
     tuned_on = exit_logits(checkpoint.model, others, device) if others else None
     return calibrate_logits(logits, labels, checkpoint.config.exit_layers, config, tuned_on)
+
+
+def _not_among(labelled: Sequence[Example], unlabelled: Sequence[Example]) -> list[Example]:
+    known = {example.pair for example in labelled}
+    others = [example for example in unlabelled if example.pair not in known]
+    if unlabelled and not others:
+        raise ValueError(
+            f"all {len(unlabelled)} unlabelled texts are among the labelled ones, which test the"
+            " promises; give others, or none"
+        )
+    return others
 
 
 def calibrate_logits(

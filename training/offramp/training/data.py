@@ -1,17 +1,15 @@
 """Text with labels, checked to the last line before anything is trained.
 
-A label is a name or an index. Names of indices come from the source itself (a Hugging Face
-dataset) or from a `labels.json` beside the file (`{"labels": [...]}`); names without either are
-taken in alphabetical order.
+What a label is, a name or an index, is told in `labels`.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.training.records import Columns, DataError, Source, read_source
+from offramp.training.labels import declared_names, indexed_names, name_of, names_of
+from offramp.training.records import Columns, DataError, Source, has_surrogates, read_source
 
 __all__ = [
     "UNLABELLED",
@@ -67,25 +65,21 @@ def load_dataset(
     With `seen`, a label that is not among these indices is an error: nothing was trained on it.
     Raises DataError on the first thing wrong.
     """
-    found = read_source(source, columns)
-    if not found.records:
-        raise DataError(source, None, "holds no examples")
-    for place, record in found.records:
-        _check(source, place, record, columns, labelled=True)
-    names = tuple(labels) if labels is not None else _label_names(source, found, columns)
+    found = _read(source, columns, labelled=True)
+    own = declared_names(source, found)
+    given = own if labels is None else tuple(labels)
+    values = [(place, record[columns.label]) for place, record in found.records]
+    names = names_of(source, values) if given is None else given
     index = {name: position for position, name in enumerate(names)}
+    indexed = indexed_names(values, names) if own is None else own
     examples: list[Example] = []
     for place, record in found.records:
-        label = record[columns.label]
-        if isinstance(label, str):
-            if label not in index:
-                raise DataError(source, place, f"label {label!r} is not one of {list(names)}")
-            label = index[label]
-        elif not 0 <= label < len(names):
-            raise DataError(source, place, f"label {label} is not in 0 to {len(names) - 1}")
-        if seen is not None and label not in seen:
-            raise DataError(source, place, f"label {names[label]!r} has no training example")
-        examples.append(_example(record, columns, label))
+        name = name_of(source, place, record[columns.label], indexed)
+        if name not in index:
+            raise DataError(source, place, f"label {name!r} is not one of {list(names)}")
+        if seen is not None and index[name] not in seen:
+            raise DataError(source, place, f"label {name!r} has no training example")
+        examples.append(_example(record, columns, index[name]))
     return Dataset(tuple(examples), names)
 
 
@@ -105,14 +99,26 @@ def load_unlabelled(
     """Read texts alone from sources of the same form; labels are ignored where there are any."""
     examples: list[Example] = []
     for source in sources:
-        for place, record in read_source(source, columns).records:
-            _check(source, place, record, columns, labelled=False)
+        for _, record in _read(source, columns, labelled=False).records:
             examples.append(_example(record, columns, UNLABELLED))
     return tuple(examples)
 
 
 def _example(record: Mapping[str, Any], columns: Columns, label: int) -> Example:
     return Example(record[columns.text], record.get(columns.text_pair), label)
+
+
+def _read(source: str | Path, columns: Columns, *, labelled: bool) -> Source:
+    """Its records, each of them checked."""
+    found = read_source(source, columns)
+    if not found.records:
+        raise DataError(source, None, "holds no examples")
+    pair = columns.text_pair
+    if pair != COLUMNS.text_pair and not any(pair in record for _, record in found.records):
+        raise DataError(source, None, f"has no second text in {pair!r}")
+    for place, record in found.records:
+        _check(source, place, record, columns, labelled=labelled)
+    return found
 
 
 def _check(
@@ -123,23 +129,9 @@ def _check(
         raise DataError(source, place, f"has no text in {columns.text!r}")
     if not isinstance(record.get(columns.text_pair), str | None):
         raise DataError(source, place, f"{columns.text_pair} must be a text or null")
+    for column in (columns.text, columns.text_pair):
+        if has_surrogates(record.get(column) or ""):
+            raise DataError(source, place, f"{column!r} holds half a character (a lone surrogate)")
     label = record.get(columns.label)
     if labelled and (not isinstance(label, str | int) or isinstance(label, bool) or label == ""):
         raise DataError(source, place, f"has no label in {columns.label!r} (a name or an index)")
-
-
-def _label_names(source: str | Path, found: Source, columns: Columns) -> tuple[str, ...]:
-    if found.label_names is not None:
-        return found.label_names
-    beside = Path(source).parent / "labels.json"
-    if beside.is_file():
-        try:
-            return tuple(str(name) for name in json.loads(beside.read_text("utf-8"))["labels"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(beside, None, f"must hold {{'labels': [...]}}: {error!r}") from error
-    labels = {record[columns.label] for _, record in found.records}
-    if all(isinstance(label, str) for label in labels):
-        return tuple(sorted(labels))
-    if any(isinstance(label, str) for label in labels):
-        raise DataError(source, None, "mixes label names and label indices")
-    return tuple(str(index) for index in range(max(labels) + 1))

@@ -18,7 +18,10 @@ from offramp.training.sweep import Sweep, thresholds_of
 from offramp.training.temperature import Reliability
 
 TIMED_AT = (0.4, 0.6, 0.8)
-"""Shares of full depth's layers; timed is the threshold of each rule that runs nearest to them."""
+"""Shares of full depth's layers; timed is the threshold of each rule that runs nearest to them.
+
+Of the checkpoint's own rule the default threshold is timed as well.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,11 @@ class Evaluated:
     sweep: Sweep
 
 
+def best_device() -> torch.device:
+    """Where models are trained, calibrated and evaluated: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @torch.inference_mode()
 def exit_logits(
     model: MultiExitModel, rows: Sequence[Row], device: torch.device, batch_rows: int = 32
@@ -130,8 +138,8 @@ def evaluate(checkpoint: Checkpoint, dataset: Dataset, timed_rows: int = 0) -> E
         rule = own if kind is own.kind else ExitRule(kind, weights, powers=own.powers)
         sweep = swept(rule, thresholds_of(rule, logits.shape[-1]))
         early = EarlyExits(checkpoint, rule, device)
-        at = _spread(sweep) if timed else []
-        timings = time_thresholds(early, timed, at)
+        at = {*_spread(sweep), *([calibration.default_threshold] if rule is own else [])}
+        timings = time_thresholds(early, timed, sorted(at) if timed else [])
         curves.append(RuleCurve(kind, points_of(sweep, draws), timings))
     default = swept(own, [calibration.default_threshold])
     accuracies = exit_accuracies(logits, labels)

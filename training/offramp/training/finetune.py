@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from offramp.model.calibration import Calibration
 from offramp.model.checkpoint import Checkpoint
@@ -18,9 +18,15 @@ from offramp.model.pretrained import PretrainedEncoder
 from offramp.model.tokenizer import TextTokenizer
 from offramp.training.batches import Row, collate, shuffled_batches, tokenize
 from offramp.training.data import Dataset, Example
-from offramp.training.evaluate import exit_accuracies, exit_logits
+from offramp.training.evaluate import best_device, exit_accuracies, exit_logits
 from offramp.training.losses import exits_loss
-from offramp.training.optimisation import autocast, optimizer_of, schedule_of, staged_logits
+from offramp.training.optimisation import (
+    autocast,
+    averaging_step,
+    optimizer_of,
+    schedule_of,
+    staged_logits,
+)
 from offramp.training.recipe import TrainingConfig
 from offramp.training.state import (
     Position,
@@ -78,20 +84,22 @@ def finetune(
     Unlabelled examples, and with a teacher all of them, are taught by distillation: see
     `exits_loss`. The teacher reads the same tokens and knows the same labels.
 
-    Best is the epoch with the highest mean dev accuracy over the exits, the last one counted as
-    much as all the others together. The same seed gives the same model on the same machine, also
-    when the run was stopped and goes on from what `saving` finds. Raises ResumeError if that is
-    of another run, and InterruptedRunError once `interrupted` says so.
+    Best is, of the epochs that train all exits, that with the highest mean dev accuracy over the
+    exits, the last one counted as much as all the others together. The same seed gives the same
+    model on the same machine, also when the run was stopped and goes on from what `saving` finds.
+    Raises ResumeError if that is of another run, and InterruptedRunError once `interrupted` says
+    so.
     """
     torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     tokenizer = TextTokenizer(pretrained.tokenizer, model_config.max_tokens)
     model = build_model(pretrained, model_config, config.dropout).to(device)
     rows = tokenize((*train.examples, *unlabelled), tokenizer)
     dev_rows = tokenize(dev.examples, tokenizer)
     with autocast(device, config):
         taught = None if teacher is None else exit_logits(teacher.to(device), rows, device)[-1]
-    run = _Run(model, config, rows, dev_rows, taught, device, saving, interrupted)
+    identity = fingerprint(config, rows, dev_rows, model, teacher)
+    run = _Run(model, config, rows, dev_rows, taught, device, saving, interrupted, identity)
     for progress in run.epochs():
         report(progress)
     model.load_state_dict(run.best)
@@ -124,6 +132,7 @@ class _Run:
         device: torch.device,
         saving: Saving | None,
         interrupted: Callable[[], bool],
+        identity: str,
     ) -> None:
         self._model, self._config, self._device = model, config, device
         self._rows, self._dev_rows, self._taught = rows, dev_rows, taught
@@ -131,14 +140,11 @@ class _Run:
         self._steps = config.epochs * -(-len(rows) // config.batch_rows)
         self._optimizer = optimizer_of(model, config)
         self._schedule = schedule_of(self._optimizer, self._steps, config)
-        average_step = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
-        self._average = AveragedModel(model, multi_avg_fn=average_step)
+        self._average = AveragedModel(model, multi_avg_fn=averaging_step(config.averaging))
         self.best = _copied(self._averaged.state_dict())
         self._at = Position()
         self._started = self._saved = time.monotonic()
-        self._fingerprint = fingerprint(
-            model.config, config, rows, dev_rows, model.encoder.state_dict()
-        )
+        self._fingerprint = identity
         if saving is not None and saving.path.exists():
             self._restore(TrainingState.load(saving.path, self._fingerprint))
 
@@ -168,19 +174,22 @@ class _Run:
 
     def _tired(self) -> bool:
         """Whether `patience` epochs in a row, of those that train all exits, were no better."""
-        patience, since = self._config.patience, self._at.epoch - 1 - self._at.best_epoch
-        return patience > 0 and self._at.best_epoch >= 0 and since >= patience
+        patience, best = self._config.patience, self._at.best_epoch
+        since = self._at.epoch - 1 - best
+        return 0 < patience <= since and self._config.trains_early_exits(best)
 
     def _step(self, batch: Sequence[Row]) -> None:
         config, at = self._config, self._at
         packed, labels = collate(batch, self._device)
+        alone = config.last_exit_alone(at.epoch, at.step)
         with autocast(self._device, config):
-            logits = staged_logits(self._model, packed, config)
-        trained = logits[-1:] if config.last_exit_alone(at.epoch, at.step) else logits
+            logits = (
+                self._model(packed)[-1:] if alone else staged_logits(self._model, packed, config)
+            )
         teaching = None
         if self._taught is not None:
             teaching = self._taught[[row.index for row in batch]].to(self._device)
-        loss = exits_loss(trained, labels, config.distillation, teaching)
+        loss = exits_loss(logits, labels, config.distillation, teaching)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self._model.parameters(), config.gradient_norm)
         self._optimizer.step()
@@ -192,14 +201,18 @@ class _Run:
         at.loss = loss.item() if at.step == 1 else at.loss + SMOOTHING * (loss.item() - at.loss)
 
     def _judge(self) -> tuple[float, ...]:
-        """Accuracy of each exit on dev; the best epoch's weights are kept."""
+        """Accuracy of each exit on dev; the best epoch's weights are kept.
+
+        The first epoch that trains all exits is better than all that do not.
+        """
         self._average.eval()
         logits = exit_logits(self._averaged, self._dev_rows, self._device)
         accuracies = exit_accuracies(logits, torch.tensor([row.label for row in self._dev_rows]))
         *early, last = accuracies
         score = last + sum(early) / max(len(early), 1)
-        if score > self._at.best_score:
-            self._at.best_score, self._at.best_epoch = score, self._at.epoch
+        at, trains_all = self._at, self._config.trains_early_exits
+        if score > at.best_score or trains_all(at.epoch) > trains_all(at.best_epoch):
+            at.best_score, at.best_epoch = score, at.epoch
             self.best = _copied(self._averaged.state_dict())
         return tuple(accuracies)
 

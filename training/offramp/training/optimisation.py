@@ -6,10 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import PackedTokens
 from offramp.training.recipe import TrainingConfig
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+AverageStep = Callable[[Tensors, Tensors, Tensor | int], None]
 
 
 def optimizer_of(model: MultiExitModel, config: TrainingConfig) -> AdamW:
@@ -51,6 +55,21 @@ def schedule_of(optimizer: AdamW, steps: int, config: TrainingConfig) -> LambdaL
         return min((step + 1) / warmup, left)
 
     return LambdaLR(optimizer, share)
+
+
+def averaging_step(averaging: float) -> AverageStep:
+    """The moving average's step of `AveragedModel`, on averages, weights and updates so far.
+
+    It keeps the share (1 + n) / (10 + n) after n updates, and never more than `averaging`: a
+    run of few steps is not left with the weights it began with.
+    """
+
+    def step(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
+        done = int(updates)
+        kept = min(averaging, (1 + done) / (10 + done))
+        get_ema_multi_avg_fn(kept)(averages, weights, updates)  # type: ignore[no-untyped-call]
+
+    return step
 
 
 def staged_logits(

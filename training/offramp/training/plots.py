@@ -1,4 +1,4 @@
-"""The plots of an evaluation, drawn without a display."""
+"""The plots of an evaluation and of a calibration, drawn without a display."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -55,21 +55,23 @@ def curves(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def reliability(evaluation: Evaluation) -> Figure:
-    """Accuracy over confidence at every exit, before and after calibration."""
-    exits = len(evaluation.after)
+def reliability(
+    layers: Sequence[int], before: Sequence[Reliability], after: Sequence[Reliability]
+) -> Figure:
+    """Accuracy over confidence at every exit, after these layers, before and after calibration."""
+    exits = len(after)
     columns = min(exits, 6)
     rows = -(-exits // columns)
     figure = Figure(figsize=(1.9 * columns, 2.3 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
-    pairs = zip(evaluation.exit_layers, evaluation.before, evaluation.after, strict=True)
-    for axes, (layer, before, after) in zip(grid, pairs, strict=False):
+    pairs = zip(layers, before, after, strict=True)
+    for axes, (layer, raw, fitted) in zip(grid, pairs, strict=False):
         axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
-        _bins(axes, before, "#d1d5db", "before")
-        _bins(axes, after, COLOURS[0], "after")
-        axes.set_title(f"layer {layer}: ECE {before.ece:.3f} → {after.ece:.3f}", fontsize=8)
+        _bins(axes, raw, "#d1d5db", "before")
+        _bins(axes, fitted, COLOURS[0], "after")
+        axes.set_title(f"layer {layer}: ECE {raw.ece:.3f} → {fitted.ece:.3f}", fontsize=8)
         _clean(axes)
-    lowest = min(b.confidence for one in (*evaluation.before, *evaluation.after) for b in one.bins)
+    lowest = min(bin_.confidence for one in (*before, *after) for bin_ in one.bins)
     grid[0].set_xlim(max(0.0, lowest - 0.05), 1.01)
     grid[0].legend(frameon=False, fontsize=8)
     grid[0].set_ylabel("accuracy")

@@ -27,13 +27,14 @@ class TrainingConfig:
 
     What is evaluated and kept is the moving average of the weights over the steps, which each step
     keeps by the share `averaging` (Izmailov et al., UAI 2018, on why averages generalise; 0 is
-    none). `distillation` is the share (0 to 1) of self-distillation in the early exits' losses,
-    `equilibrium` whether exits share a layer's gradient evenly, `separation` the share (0 to 1) of
-    later exits' gradients that an exit keeps from the layers below it (see `staged_logits`), and
-    `last_exit_epochs` how many of the epochs `mixed` spends on the last exit alone. Training
-    stops after `patience` epochs in a row without a better one (0: never). Rates stay constant
-    after the warm-up unless `decay`. Products are computed in `bfloat16` if it is set, and if it
-    is not told (None) on a GPU.
+    none). After n steps it keeps (1 + n) / (10 + n) at most, so that it forgets how it began also
+    in a short run. `distillation` is the share (0 to 1) of self-distillation in the early exits'
+    losses, `equilibrium` whether exits share a layer's gradient evenly, `separation` the share (0
+    to 1) of later exits' gradients that an exit keeps from the layers below it (see
+    `staged_logits`), and `last_exit_epochs` how many of the epochs `mixed` spends on the last exit
+    alone. Training stops after `patience` epochs in a row without a better one (0: never). Rates
+    stay constant after the warm-up unless `decay`. Products are computed in `bfloat16` if it is
+    set, and if it is not told (None) on a GPU.
     """
 
     recipe: Recipe = Recipe.MIXED
@@ -70,13 +71,17 @@ class TrainingConfig:
                 f" not {self.last_exit_epochs}"
             )
 
+    def trains_early_exits(self, epoch: int) -> bool:
+        """Whether any step of this epoch (from 0) trains all exits."""
+        return self.recipe is not Recipe.MIXED or epoch >= self.last_exit_epochs
+
     def last_exit_alone(self, epoch: int, step: int) -> bool:
         """Whether this step (both from 0) trains the last exit alone."""
         match self.recipe:
             case Recipe.JOINT:
                 return False
             case Recipe.MIXED:
-                return epoch < self.last_exit_epochs
+                return not self.trains_early_exits(epoch)
             case Recipe.ALTERNATING:
                 return step % 2 == 0
 

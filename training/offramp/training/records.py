@@ -7,6 +7,8 @@ that whatever is wrong with it can be found.
 import csv
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, TextIO, cast
 JSON_LINES = (".jsonl", ".jsonl.gz")
 SEPARATED = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 PARQUET = ".parquet"
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class DataError(Exception):
@@ -57,7 +60,7 @@ def read_source(source: str | Path, columns: Columns) -> Source:
                     return Source(tuple(_separated(path, file, delimiter, columns)))
         if name.endswith(PARQUET):
             return _parquet(path)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(path, None, f"cannot be read: {error}") from error
     if path.is_file() or ":" not in name:
         endings = ", ".join((*JSON_LINES, *SEPARATED, PARQUET))
@@ -67,18 +70,32 @@ def read_source(source: str | Path, columns: Columns) -> Source:
     return _hugging_face(name, columns)
 
 
+def has_surrogates(text: str) -> bool:
+    """Whether a text holds halves of characters, which no encoding takes."""
+    return SURROGATES.search(text) is not None
+
+
 def _open(path: Path) -> TextIO:
+    """The file as text; bytes that are not UTF-8 stand in it as lone surrogates."""
     opener = gzip.open if path.suffix == ".gz" else open
-    return cast("TextIO", opener(path, "rt", encoding="utf-8-sig", newline=""))
+    file = opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+    return cast("TextIO", file)
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        if has_surrogates(line):
+            raise DataError(path, number, "cannot be read: is not UTF-8")
+        yield line
 
 
 def _json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(_lines(path, file), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(path, number, f"is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise DataError(path, number, "must be a JSON object with text and label")
@@ -88,7 +105,7 @@ def _json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, An
 def _separated(
     path: Path, file: TextIO, delimiter: str, columns: Columns
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+    reader = csv.DictReader(_lines(path, file), delimiter=delimiter, strict=True)
     try:
         header = reader.fieldnames or []
         if columns.text not in header:
@@ -100,7 +117,7 @@ def _separated(
             index = label.strip().removeprefix("-").isdecimal()
             typed = {columns.label: int(label)} if index else {}
             yield reader.line_num, {**record, **typed}
-    except csv.Error as error:
+    except (csv.Error, ValueError) as error:
         raise DataError(path, reader.line_num, f"is not readable as CSV: {error}") from error
 
 

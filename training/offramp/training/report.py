@@ -56,7 +56,7 @@ def report(evaluated: Evaluated, checkpoint: Checkpoint, dataset: Dataset, sourc
             strict=True,
         ),
         curves=svg(curves(evaluation)),
-        reliability=svg(reliability(evaluation)),
+        reliability=svg(reliability(evaluation.exit_layers, evaluation.before, evaluation.after)),
         by_length=svg(exits_by_group(_by_length(evaluated), evaluation.exit_layers)),
         by_class=svg(
             exits_by_group(_by_class(evaluated, checkpoint.config.labels), evaluation.exit_layers)

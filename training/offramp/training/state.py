@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
 
-from offramp.model.config import ModelConfig
 from offramp.model.errors import ModelError
+from offramp.model.exits import MultiExitModel
 from offramp.training.batches import Row
 from offramp.training.recipe import TrainingConfig
 
@@ -58,20 +57,30 @@ def shuffler(seed: int, epoch: int) -> random.Random:
 
 
 def fingerprint(
-    model: ModelConfig,
     config: TrainingConfig,
     rows: Sequence[Row],
     dev_rows: Sequence[Row],
-    weights: Mapping[str, Tensor],
+    model: MultiExitModel,
+    teacher: MultiExitModel | None,
 ) -> str:
-    """Tells runs apart by all that their results depend on."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps([model.to_dict(), asdict(config)], sort_keys=True).encode())
+    """Tells runs apart by all that their results depend on, from the model as it starts.
+
+    The teacher counts by its weights: its answers may differ in a last bit where threads do.
+    """
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     for row in (*rows, *dev_rows):
         digest.update(repr((row.tokens.ids, row.label)).encode())
-    for name, weight in weights.items():
-        digest.update(f"{name} {weight.double().sum().item()!r}".encode())
+    for one in (model, teacher):
+        digest.update(b"none" if one is None else _digest_of(one))
     return digest.hexdigest()
+
+
+def _digest_of(model: MultiExitModel) -> bytes:
+    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.cpu().numpy().tobytes())
+    return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)
