@@ -51,7 +51,7 @@ Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
 async def _prepared(models: ModelRegistry, message: bytes, call: Call) -> Prepared:
     request = pb.ClassifyTextRequest.FromString(message)
-    (item,) = await prepare(models, request.inputs, request.options, call)
+    (item,) = await prepare(models, request.inputs, request.options, call, waits=False)
     assert isinstance(item, Prepared)
     return item
 

@@ -18,8 +18,9 @@ from offramp.model.tokenizer import TextTokenizer
 from offramp.training.batches import tokenize
 from offramp.training.data import Dataset, Example, load_dataset
 from offramp.training.evaluate import exit_logits
-from offramp.training.finetune import Progress, Saving, finetune
+from offramp.training.finetune import finetune
 from offramp.training.recipe import TrainingConfig
+from offramp.training.run import Progress, Saving
 
 DEV_ROWS = 1000
 """Of each source, for choosing the epoch."""

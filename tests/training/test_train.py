@@ -213,9 +213,7 @@ def test_an_epoch_of_the_last_exit_alone_is_not_the_best_once_all_are_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted = iter([0.9, 0.5, 0.6, 0.4])
-    monkeypatch.setattr(
-        "offramp.training.finetune.exit_accuracies", lambda *_: [next(scripted)] * 3
-    )
+    monkeypatch.setattr("offramp.training.run.exit_accuracies", lambda *_: [next(scripted)] * 3)
     best: list[int] = []
     save = TrainingState.save
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from offramp.training.finetune import Progress
+from offramp.training.run import Progress
 
 LINE_STEPS = 50
 

@@ -17,9 +17,10 @@ from offramp.model.errors import ModelError
 from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import load_pretrained
 from offramp.training.data import load_dataset, load_datasets, load_unlabelled
-from offramp.training.finetune import InterruptedRunError, Progress, Saving, finetune
+from offramp.training.finetune import finetune
 from offramp.training.recipe import PAPER, Recipe, TrainingConfig
 from offramp.training.records import Columns, DataError
+from offramp.training.run import InterruptedRunError, Progress, Saving
 
 PRESETS = {"default": TrainingConfig(), "paper": PAPER}
 PAPER_SHAPE = {"pooling": Pooling.CLS, "max_tokens": 512}
