@@ -10,10 +10,11 @@ import pytest
 from fakes import FakeBackend, request, scheduler
 
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.engine import LONELY, Engine, Lane
+from offramp.scheduler.engine import Engine, Lane
 from offramp.scheduler.errors import QueueFullError, SchedulerError, StepFailedError
 from offramp.scheduler.observer import NullObserver
 from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
+from offramp.scheduler.solitude import LONELY
 
 TERMS = Terms(threshold=0.8, min_exit=0, max_exit=99)
 
@@ -101,7 +102,7 @@ async def test_a_step_shorter_than_a_handover_runs_on_the_loop(at_once: float, p
 async def test_one_request_after_the_other_runs_on_the_loop(
     brisk: float, last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offramp.scheduler.engine.BRISK", brisk)
+    monkeypatch.setattr("offramp.scheduler.solitude.BRISK", brisk)
     core = scheduler()
     for stage in range(3):
         core.cost.observe(stage, 1, 8, 0.01)

@@ -6,19 +6,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from math import inf
 
 from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.observer import NullObserver, Observer
 from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
 from offramp.scheduler.scheduler import Scheduler
-
-BRISK = 0.004
-"""Seconds from an answer to the next request within which the cores are taken to be awake."""
-
-LONELY = 4
-"""Requests in a row that met nobody, from which on the next is taken to be alone as well."""
+from offramp.scheduler.solitude import Solitude
 
 TURNS = 8
 """Passes of the event loop from a call's first byte to its request, with as much to spare."""
@@ -69,9 +63,7 @@ class Engine:
         self._steps_in_flight = max(steps_in_flight, scheduler.config.workers)
         self._at_once = at_once
         self._alone_at_once = alone_at_once
-        self._answered = -inf
-        self._lonely = 0
-        self._brisk = False
+        self._solitude = Solitude()
         self._flying = 0
         self._back: deque[tuple[Lane, Batch, StepFuture]] = deque()
         self._work = asyncio.Event()
@@ -165,13 +157,10 @@ class Engine:
 
     def _alone(self, lane: Lane, batch: Batch) -> bool:
         """Whether its request is the only one, as those before it, and the step won't take long."""
-        held = self.scheduler.slots.held
-        if lane is not self._lane or self._flying or self.scheduler.queued or held > 1:
-            self._lonely, self._brisk = 0, False
-        elif batch.stage == 0:
-            self._brisk = self._lonely >= LONELY and batch.started - self._answered < BRISK
-            self._lonely += 1
-        return self._brisk and 0 < batch.predicted < self._alone_at_once
+        core = self.scheduler
+        met = self._flying > 0 or core.queued > 0 or core.slots.held > 1
+        alone = self._solitude.of(batch, others=met or lane is not self._lane)
+        return alone and 0 < batch.predicted < self._alone_at_once
 
     def _run_here(self, lane: Lane, batch: Batch, *, learn: bool = True) -> None:
         """Run a batch on this loop and absorb it, so that its time is its own."""
@@ -207,7 +196,7 @@ class Engine:
 
     def _deliver(self, lane: Lane, departures: Sequence[Departure]) -> None:
         if departures and lane is self._lane:
-            self._answered = time.monotonic()
+            self._solitude.answered(time.monotonic())
         for departure in departures:
             lane.observer.departed(departure)
             departure.deliver()
