@@ -291,6 +291,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=server_process, args=(args.checkpoint, far, args.profile))
     process.start()
+    far.close()  # so that a server that does not start ends this too
     ours, echo = pipe.recv()
     before = yardstick()
     with context.Pool(CORES) as cores:

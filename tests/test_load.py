@@ -118,6 +118,18 @@ async def test_a_closed_loop_keeps_so_many_under_way() -> None:
     assert len(samples) >= 5
 
 
+async def test_one_by_one_means_the_same_texts_whatever_the_pace() -> None:
+    samples = await closed_loop(Echo(), ["a", "b"], 1, 60.0, most=5)
+    assert [sample.reply and sample.reply.label for sample in samples] == ["a", "b", "a", "b", "a"]
+
+
+async def test_a_broken_stream_fails_what_was_still_due() -> None:
+    samples = await open_loop_stream(Echo(), ["a", "end", "c"], [0.0, 0.01, 0.02, 0.03, 60.0])
+    assert [sample.error for sample in samples] == ["", *["ConnectionError"] * 4]
+    assert [sample.due for sample in samples] == [0.0, 0.01, 0.02, 0.03, 60.0]
+    assert all(sample.latency >= 0 for sample in samples)
+
+
 async def test_streams_take_turns_and_a_broken_one_fails_what_it_held() -> None:
     samples = await open_loop_stream(Echo(), ["a", "bad", "c"], [0.0, 0.0, 0.0, 0.01], streams=2)
     assert [sample.reply and sample.reply.label for sample in samples] == ["a", "c", None, "a"]

@@ -40,6 +40,10 @@ def _same(message: bytes) -> bytes:
     return message
 
 
+TIMEOUT = 60.0
+"""Seconds of a call, as ours has; one that takes longer is an error."""
+
+
 class BareGrpc(Unary):
     """The text as the message, the label as the answer."""
 
@@ -49,7 +53,7 @@ class BareGrpc(Unary):
 
     async def classify(self, text: str) -> Reply:
         """One call."""
-        return Reply((await self._call(text.encode())).decode())
+        return Reply((await self._call(text.encode(), timeout=TIMEOUT)).decode())
 
     async def close(self) -> None:
         """Close the channel."""
@@ -72,6 +76,10 @@ class Json(Unary):
 
     async def classify(self, text: str) -> Reply:
         """One call."""
+        async with asyncio.timeout(TIMEOUT):
+            return await self._classify(text)
+
+    async def _classify(self, text: str) -> Reply:
         body = json.dumps(self._body(text)).encode()
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: {self._host}\r\n"

@@ -10,21 +10,24 @@ from environments import BARE, SERVERS
 from offramp.cli.load.target import Target
 
 BATCHES = (1, 4, 8)
-THREADS = (1, 2)
+CORES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Texts in a batch at most, threads of the model, seconds that a batch waits to fill."""
+    """Texts in a batch at most, copies of the model and threads of each, seconds a batch waits."""
 
     batch: int
     threads: int
     wait: float
+    workers: int = 1
 
     def __str__(self) -> str:
         texts = f"batches to {self.batch}" if self.batch > 1 else "batch 1"
         wait = f", waits {self.wait * 1e3:g} ms" if self.wait else ""
-        return f"{texts}, {self.threads} thread{'s' if self.threads > 1 else ''}{wait}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        workers = f"{self.workers} workers of " if self.workers > 1 else ""
+        return f"{texts}, {workers}{threads}{wait}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,11 @@ class Peer:
     waits: tuple[float, ...] = (0.0,)
 
     def settings(self, best: Callable[[], Setting]) -> Iterator[Setting]:
-        """Those to try: each batch size, then the best one's threads, then what it waits."""
-        for batch in BATCHES:
-            yield Setting(batch, max(THREADS), self.waits[0] if batch > 1 else 0.0)
-        yield replace(best(), threads=min(THREADS))
+        """Those to try: each batch size, on shared cores and on a core each, then the waits."""
+        shared = [Setting(batch, CORES, self.waits[0] if batch > 1 else 0.0) for batch in BATCHES]
+        yield from shared
+        for setting in shared:
+            yield replace(setting, threads=1, workers=CORES)
         if best().batch > 1:
             for wait in self.waits[1:]:
                 yield replace(best(), wait=wait)

@@ -23,8 +23,11 @@ from offramp.cli.load.target import OfframpTarget, Target
 from offramp.client import Options
 
 IN_FLIGHT = 32
-WARM, TRIED, ALONE = 1.0, 3.0, 4.0
-"""Seconds of warming up, of a setting's trial, and of one call in flight."""
+WARM, TRIED, ALONE = 1.0, 3.0, 30.0
+"""Seconds of warming up, of a setting's trial, and of one call in flight at most."""
+
+ONE_BY_ONE = 300
+"""Texts of one call in flight: the same for every server and for the bare forward."""
 
 CHECKED, AGREEMENT = 50, 0.98
 """Texts whose labels are compared with our full depth's, and the share that must be the same."""
@@ -94,7 +97,7 @@ class Bench:
     def _circumstances(self) -> Figures:
         seen = circumstances()
         file = BUILD / "texts.json"
-        file.write_text(json.dumps(self.texts[:300]))
+        file.write_text(json.dumps(self.texts[:ONE_BY_ONE]))
         return {
             "time": seen["time"],
             "commit": seen["commit"],
@@ -134,7 +137,7 @@ class Bench:
         }
 
     async def _served(self, server: Server, target: Target) -> Figures:
-        alone = summarize(await closed_loop(target, self.texts, 1, ALONE))
+        alone = summarize(await closed_loop(target, self.texts, 1, ALONE, ONE_BY_ONE))
         before = server.cpu_seconds()
         busy = await closed_loop(target, self.texts, IN_FLIGHT, TRIED)
         cost = (server.cpu_seconds() - before) * 1e3 / max(1, len(busy))

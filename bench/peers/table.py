@@ -27,7 +27,7 @@ def setting_of(record: Figures, name: str) -> tuple[Setting | None, float]:
     for tried in record["tried"].get(name, []):
         rate = 0.0 if "failed" in tried else tried["answered_per_second"]
         if rate > best[1] and not (record["padded"] and tried["batch"] == 1):
-            best = Setting(tried["batch"], tried["threads"], tried["wait"]), rate
+            best = _setting(tried), rate
     return best
 
 
@@ -90,9 +90,7 @@ def settings(record: Figures) -> str:
     for name, tries in record["tried"].items():
         best, _ = setting_of(record, name)
         rates = "; ".join(
-            f"{Setting(tried['batch'], tried['threads'], tried['wait'])}: "
-            f"{tried.get('answered_per_second', 0.0):.0f}"
-            for tried in tries
+            f"{_setting(tried)}: {tried.get('answered_per_second', 0.0):.0f}" for tried in tries
         )
         lines.append(f"| {name} {_version(name)} | {best or 'did not start'} | {rates} |")
     return "\n".join(lines)
@@ -133,6 +131,10 @@ def _line(record: Figures, name: str) -> str:
     setting = f", {setting_of(record, name)[0]}" if name in PEERS else ""
     figures = (_spread(alone, ".1f"), _spread(over, ".2f"), _spread(cost, ".1f"))
     return f"| {name}{setting} | {' | '.join((*figures, told, *tails))} |"
+
+
+def _setting(tried: Figures) -> Setting:
+    return Setting(tried["batch"], tried["threads"], tried["wait"], tried.get("workers", 1))
 
 
 def _busy(record: Figures, name: str) -> float:

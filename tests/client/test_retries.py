@@ -42,13 +42,13 @@ class Refusing(ClassifierServiceServicer):
 
 
 @asynccontextmanager
-async def client_of(servicer: Refusing) -> AsyncGenerator[AsyncClient]:
+async def client_of(servicer: Refusing, *, retries: bool = True) -> AsyncGenerator[AsyncClient]:
     interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor(2**20)]
     server = grpc.aio.server(interceptors=interceptors)
     add_ClassifierServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with AsyncClient(f"127.0.0.1:{port}") as client:
+    async with AsyncClient(f"127.0.0.1:{port}", retries=retries) as client:
         yield client
     await server.stop(None)
 
@@ -59,6 +59,14 @@ async def test_a_refusal_that_passes_is_not_noticed(error: Exception) -> None:
     async with client_of(servicer) as client:
         assert (await client.classify("fine")).label == "yes"
     assert servicer.attempts == 3
+
+
+async def test_without_retries_a_refusal_is_raised_at_once() -> None:
+    servicer = Refusing(*[QueueFullError(0.01)] * 2)
+    async with client_of(servicer, retries=False) as client:
+        with pytest.raises(OverloadedError):
+            await client.classify("fine")
+    assert servicer.attempts == 1
 
 
 async def test_attempts_are_bounded_and_the_delay_is_told() -> None:

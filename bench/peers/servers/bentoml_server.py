@@ -9,7 +9,7 @@ PATIENCE_MS = 60_000
 """Requests that it expects to take longer are refused; as long as a caller waits here."""
 
 
-@bentoml.service(workers=1, traffic={"timeout": 120, "max_concurrency": 4096})
+@bentoml.service(workers=TOLD.workers, traffic={"timeout": 120, "max_concurrency": 4096})
 class Peer:
     """Texts in, labels out."""
 

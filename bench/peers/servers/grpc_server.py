@@ -1,6 +1,6 @@
-"""The server a good engineer writes in an hour: grpc.aio, one model thread, batches of what waits.
+"""The server a good engineer writes in an hour: grpc.aio, model threads, batches of what waits.
 
-Work-conserving: when the model is free it takes whatever waits, up to the most; no timer. With
+Work-conserving: when a worker is free it takes whatever waits, up to the most; no timer. With
 batches of 1 each text runs on its own. The message is the text itself, so nothing is parsed.
 """
 
@@ -16,7 +16,6 @@ from settings import Settings, read_settings
 
 async def serve(told: Settings) -> None:
     """Serve until killed."""
-    model = FullDepth(told.model, told.threads)
     waiting: asyncio.Queue[tuple[str, asyncio.Future[str]]] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -26,7 +25,7 @@ async def serve(told: Settings) -> None:
         return (await future).encode()
 
     async def run() -> None:
-        thread = ThreadPoolExecutor(1)
+        model, thread = FullDepth(told.model, told.threads), ThreadPoolExecutor(1)
         while True:
             batch = [await waiting.get()]
             while len(batch) < told.batch and not waiting.empty():
@@ -43,7 +42,7 @@ async def serve(told: Settings) -> None:
     )
     server.add_insecure_port(f"127.0.0.1:{told.port}")
     await server.start()
-    await run()
+    await asyncio.gather(*(run() for _ in range(told.workers)))
 
 
 if __name__ == "__main__":

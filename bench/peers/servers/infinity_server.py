@@ -50,6 +50,7 @@ if __name__ == "__main__":
         batch_size=TOLD.batch,
         engine="optimum",
         device="cpu",
+        device_id=list(range(TOLD.workers)),
         served_model_name="peer",
     )
     app = create_server(engine_args_list=[args])

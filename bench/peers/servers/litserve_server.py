@@ -1,4 +1,4 @@
-"""LitServe around the same forward; one worker, batches of what comes within the wait."""
+"""LitServe around the same forward: batches of what comes within the wait."""
 
 import litserve as ls
 from forward import FullDepth
@@ -38,5 +38,5 @@ class Classify(ls.LitAPI):
 if __name__ == "__main__":
     told = read_settings()
     api = Classify(max_batch_size=told.batch, batch_timeout=told.wait if told.batch > 1 else 0.0)
-    server = ls.LitServer(api, accelerator="cpu", workers_per_device=1)
+    server = ls.LitServer(api, accelerator="cpu", workers_per_device=told.workers)
     server.run(host="127.0.0.1", port=told.port, generate_client_file=False, log_level="error")

@@ -1,4 +1,4 @@
-"""Ray Serve around the same forward with `@serve.batch`; one replica, as many CPUs as threads."""
+"""Ray Serve around the same forward with `@serve.batch`."""
 
 import time
 
@@ -10,9 +10,9 @@ from starlette.requests import Request
 
 
 def application(told: Settings) -> serve.Application:
-    """One replica."""
+    """A replica a worker."""
 
-    @serve.deployment(num_replicas=1, max_ongoing_requests=4096)
+    @serve.deployment(num_replicas=told.workers, max_ongoing_requests=4096)
     class Peer:
         def __init__(self) -> None:
             self.model = FullDepth(told.model, told.threads)

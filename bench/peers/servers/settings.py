@@ -9,7 +9,9 @@ PREFIX = "OFFRAMP_PEER_"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the model lies, the port, texts in a batch at most, threads, seconds a batch waits.
+    """Where the model lies, the port, texts in a batch at most, threads of a worker, and so on.
+
+    `wait` is the seconds that a batch waits to fill, `workers` how many copies of the model run.
 
     `model` is a directory with model.onnx, tokenizer.json and config.json.
     """
@@ -19,6 +21,7 @@ class Settings:
     batch: int
     threads: int
     wait: float
+    workers: int
 
 
 def read_settings() -> Settings:
@@ -30,4 +33,5 @@ def read_settings() -> Settings:
         int(told["batch"]),
         int(told["threads"]),
         float(told["wait"]),
+        int(told["workers"]),
     )

@@ -1,5 +1,7 @@
 """Triton through nvidia-pytriton around the same forward, with its dynamic batcher."""
 
+from collections.abc import Callable
+
 import numpy as np
 from forward import FullDepth
 from pytriton.decorators import batch
@@ -9,13 +11,17 @@ from settings import read_settings
 
 if __name__ == "__main__":
     told = read_settings()
-    model = FullDepth(told.model, told.threads)
 
-    @batch
-    def classify(text: np.ndarray) -> dict[str, np.ndarray]:
-        """Labels of a batch."""
-        labels = model.labels([row[0].decode() for row in text])
-        return {"label": np.array([[label.encode()] for label in labels])}
+    def worker() -> Callable[..., object]:
+        """Classifies with a model of its own."""
+        model = FullDepth(told.model, told.threads)
+
+        @batch
+        def classify(text: np.ndarray) -> dict[str, np.ndarray]:
+            labels = model.labels([row[0].decode() for row in text])
+            return {"label": np.array([[label.encode()] for label in labels])}
+
+        return classify
 
     config = TritonConfig(
         http_address="127.0.0.1",
@@ -29,7 +35,7 @@ if __name__ == "__main__":
     with Triton(config=config) as triton:
         triton.bind(
             model_name="peer",
-            infer_func=classify,
+            infer_func=[worker() for _ in range(told.workers)],
             inputs=[Tensor(name="text", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="label", dtype=bytes, shape=(1,))],
             config=ModelConfig(max_batch_size=told.batch, batcher=batcher),

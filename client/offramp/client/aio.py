@@ -10,7 +10,7 @@ import grpc.aio
 
 from offramp.client import core
 from offramp.client.answer import Answer, ModelInfo
-from offramp.client.channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT, call_metadata, timeout_of
+from offramp.client.channel import DEFAULT_TIMEOUT, call_metadata, channel_options, timeout_of
 from offramp.client.core import Text
 from offramp.client.errors import OfframpError, error_from_call
 from offramp.client.exchange import WINDOW, Exchange
@@ -52,17 +52,20 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
+        retries: bool = True,
     ) -> None:
         """Connect lazily to HOST:PORT; `timeout` in seconds is that of calls that name none.
 
         With `credentials` (such as `grpc.ssl_channel_credentials()`) the connection is TLS;
-        `token` goes with every call as a bearer token.
+        `token` goes with every call as a bearer token. Without `retries` a refusal is raised at
+        once, for callers who count them or who know better when to come again.
         """
         self._address = address
+        options = channel_options(retries=retries)
         self._channel = (
-            grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+            grpc.aio.insecure_channel(address, options)
             if credentials is None
-            else grpc.aio.secure_channel(address, credentials, CHANNEL_OPTIONS)
+            else grpc.aio.secure_channel(address, credentials, options)
         )
         classifier, models = ClassifierServiceStub(self._channel), ModelServiceStub(self._channel)
         self._classifier = cast("ClassifierServiceAsyncStub", classifier)

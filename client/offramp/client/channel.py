@@ -27,13 +27,17 @@ SERVICE_CONFIG = {
     ],
 }
 
-CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-)
-
 Metadata = tuple[tuple[str, str], ...]
+
+
+def channel_options(*, retries: bool) -> tuple[tuple[str, str | int], ...]:
+    """The options of a client's channel."""
+    return (
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+        ("grpc.enable_retries", int(retries)),
+    )
 
 
 def call_metadata(token: str | None) -> Metadata:

@@ -8,7 +8,7 @@ import grpc
 
 from offramp.client import core
 from offramp.client.answer import Answer, ModelInfo
-from offramp.client.channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT, call_metadata, timeout_of
+from offramp.client.channel import DEFAULT_TIMEOUT, call_metadata, channel_options, timeout_of
 from offramp.client.core import Text
 from offramp.client.errors import OfframpError, error_from_call
 from offramp.client.exchange import Exchange
@@ -42,17 +42,20 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
+        retries: bool = True,
     ) -> None:
         """Connect lazily to HOST:PORT; `timeout` in seconds is that of calls that name none.
 
         With `credentials` (such as `grpc.ssl_channel_credentials()`) the connection is TLS;
-        `token` goes with every call as a bearer token.
+        `token` goes with every call as a bearer token. Without `retries` a refusal is raised at
+        once, for callers who count them or who know better when to come again.
         """
         self._address = address
+        options = channel_options(retries=retries)
         self._channel = (
-            grpc.insecure_channel(address, CHANNEL_OPTIONS)
+            grpc.insecure_channel(address, options)
             if credentials is None
-            else grpc.secure_channel(address, credentials, CHANNEL_OPTIONS)
+            else grpc.secure_channel(address, credentials, options)
         )
         self._classifier = ClassifierServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)

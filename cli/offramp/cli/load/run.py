@@ -42,16 +42,25 @@ async def open_loop(target: Target, texts: Sequence[str], due: Sequence[float]) 
 
 
 async def closed_loop(
-    target: Target, texts: Sequence[str], in_flight: int, seconds: float
+    target: Target,
+    texts: Sequence[str],
+    in_flight: int,
+    seconds: float,
+    most: int | None = None,
 ) -> list[Sample]:
-    """Keep `in_flight` messages under way: for saturation and, with one, for the bare latency."""
+    """Keep `in_flight` messages under way: for saturation and, with one, for the bare latency.
+
+    With `most` no more than so many are sent, the same ones whatever the server's pace.
+    """
     start = time.perf_counter()
-    source = itertools.cycle(texts)
+    source = itertools.islice(itertools.cycle(texts), most)
     samples: list[Sample] = []
 
     async def worker() -> None:
-        while (now := time.perf_counter() - start) < seconds:
-            samples.append(await _one(target, next(source), start, now))
+        for text in source:
+            if (now := time.perf_counter() - start) >= seconds:
+                return
+            samples.append(await _one(target, text, start, now))
 
     await asyncio.gather(*(worker() for _ in range(in_flight)))
     return samples
@@ -102,9 +111,10 @@ async def _stream(
     sent: list[tuple[float, float]] = []
     done: dict[int, Sample] = {}
     ended = ""
+    left_to_send = iter(source)
 
     async def feed() -> AsyncIterator[str]:
-        for at, text in source:
+        for at, text in left_to_send:
             if (wait := start + at - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             sent.append((at, time.perf_counter() - start))
@@ -122,7 +132,9 @@ async def _stream(
         raise ValueError(f"this target has no streams ({error}); leave out --stream") from error
     except Exception as failure:  # noqa: BLE001 - a broken stream fails all that it still held
         ended = type(failure).__name__
+        if isinstance(source, Sequence):  # and all that was still to come
+            sent += [(due, max(due, time.perf_counter() - start)) for due, _ in left_to_send]
     now = time.perf_counter() - start
     for index, (due, left) in enumerate(sent):
-        done.setdefault(index, Sample(due, left, now, None, ended or "NoReply"))
+        done.setdefault(index, Sample(due, left, max(left, now), None, ended or "NoReply"))
     return [done[index] for index in sorted(done)]

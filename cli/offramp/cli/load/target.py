@@ -48,7 +48,7 @@ class Target(Protocol):
 
 
 class OfframpTarget:
-    """An offramp server, called as its own client calls it."""
+    """An offramp server, called by its own client, without the retries."""
 
     def __init__(self, address: str, timeout: float | None, options: Options) -> None:
         self._address = address
@@ -56,7 +56,7 @@ class OfframpTarget:
         self._options = options
 
     async def __aenter__(self) -> Self:
-        self._client = AsyncClient(self._address, timeout=self._timeout)
+        self._client = AsyncClient(self._address, timeout=self._timeout, retries=False)
         return self
 
     async def __aexit__(
