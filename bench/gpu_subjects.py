@@ -27,7 +27,7 @@ from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.policy import Adaptive
-from offramp.scheduler.request import Reading, Request, Terms
+from offramp.scheduler.request import Answer, Reading, Request, Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 
@@ -178,7 +178,10 @@ async def throughput(
     *,
     early: bool,
 ) -> dict[str, float]:
-    """Requests a second through scheduler and engine, and the layers that they ran."""
+    """Requests a second through scheduler and engine, the layers that they ran, and one alone.
+
+    Alone are the shorter half of the first 200, with the exits of the others.
+    """
     config = checkpoint.config
     settings = SchedulerConfig(
         stages=config.exits,
@@ -195,23 +198,17 @@ async def throughput(
         engine = Engine(scheduler, recorded, executor, steps_in_flight=STEPS_IN_FLIGHT)
         running = asyncio.create_task(engine.run())
         started = time.perf_counter()
-        last = config.exits - 1
-        futures = [
-            engine.submit(
-                row,
-                len(row),
-                terms,
-                time.monotonic(),
-                context=recorded.exit_of() if early else last,
-            )
-            for row in tokens
-        ]
-        answers = await asyncio.gather(*futures)
+
+        def submit(row: Tokens) -> asyncio.Future[Answer]:
+            leaves = recorded.exit_of() if early else config.exits - 1
+            return engine.submit(row, len(row), terms, time.monotonic(), context=leaves)
+
+        answers = await asyncio.gather(*map(submit, tokens))
         seconds = time.perf_counter() - started
         alone: list[float] = []
-        for row in tokens[:200]:
+        for row in sorted(tokens[:200], key=len)[: len(tokens[:200]) // 2]:
             begun = time.perf_counter()
-            await engine.submit(row, len(row), terms, time.monotonic(), context=0)
+            await submit(row)
             alone.append(time.perf_counter() - begun)
         engine.stop()
         await running

@@ -46,7 +46,7 @@ def analyse(
     for name in (*POOLED_AS_CUTS, "attending"):
         if name in logits:
             layers = models[name]["exit_layers"]
-            exits[name], sweeps[name] = _early_exit(logits[name], dev, test, layers)
+            exits[name], sweeps[name] = early_exit(logits[name], dev, test, layers)
     compared = [name for name in POOLED_AS_CUTS if name in exits]
     best = max(compared, key=lambda name: exits[name]["dev_score"])
     cuts: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ def analyse(
     }
 
 
-def _early_exit(
+def early_exit(
     logits: dict[str, Tensor], dev: Tensor, test: Tensor, layers: Sequence[int]
 ) -> tuple[dict[str, Any], list[OnBoth]]:
     """The figures of a model with exits, and its answers at all thresholds up to each exit."""

@@ -1,0 +1,76 @@
+"""What a model reaches at full depth with another budget: the runs that look for a missing figure.
+
+python bench/paper/further.py ag_news --epochs 2 --data DIRECTORY --encoder DIRECTORY
+python bench/paper/further.py mnli --judged-tokens 128 --data DIRECTORY --encoder DIRECTORY
+
+Trains the model of the study, by default the plain fine-tune, with these rows, tokens or epochs,
+unless it is there, and notes its accuracy on dev and test in `results/further.json`, of a model
+with exits also where they leave. Nothing of the study is chosen by these runs: they tell whether
+more of the same would have been enough. docs/paper.md lists them.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from experiment import STUDIES, directory_of, specs_of
+from figures import early_exit
+from measures import accuracy
+from trained import load_parts, load_sources, logits_of, run, truth
+
+from offramp.model.pretrained import load_pretrained
+
+OUTPUT = Path(__file__).parent / "results" / "further.json"
+
+
+def main() -> None:
+    """Train and judge one model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("dataset", choices=STUDIES)
+    add("--data", type=Path, required=True, help="holds a folder a dataset with its three files")
+    add("--encoder", required=True)
+    add("--model", default="plain", help="`taught` needs the plain one of this budget")
+    add("--train-rows", type=int)
+    add("--max-tokens", type=int)
+    add("--epochs", type=int)
+    add("--judged-tokens", type=int)
+    add("--work", type=Path, default=Path("build/paper"), help="keeps what is trained")
+    args = parser.parse_args()
+    study = STUDIES[args.dataset]
+    keys = ("train_rows", "max_tokens", "epochs", "judged_tokens")
+    given = {key: getattr(args, key) for key in keys if getattr(args, key) is not None}
+    study = replace(study, budget=replace(study.budget, **given))
+    budget = study.budget
+    pretrained = load_pretrained(str(study.encoder or args.encoder))
+    spec = next(spec for spec in specs_of(study, pretrained) if spec.name == args.model)
+    train, choosing = load_sources(args.data, study.sources, budget.train_rows)
+    directory = directory_of(args.work, study)
+    run(spec, pretrained, train, choosing, budget.max_tokens, directory)
+    parts = load_parts(args.data / args.dataset, budget)
+    said = directory / f"{args.dataset}-{budget.read_tokens}"
+    logits_of(spec.name, directory, said, parts, budget.read_tokens)
+    logits = torch.load(said / f"{spec.name}.pt")
+    labels = {part: truth(parts[part]) for part in parts}
+    found: dict[str, Any] = {
+        "dataset": args.dataset,
+        "model": spec.name,
+        "budget": asdict(budget),
+        "train_rows": len(train.examples),
+        **{part: accuracy(logits[part][-1], labels[part]) for part in parts},
+    }
+    if len(spec.exit_layers) > 1:
+        found["exits"], _ = early_exit(logits, labels["dev"], labels["test"], spec.exit_layers)
+    runs: list[dict[str, Any]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else []
+    same = ("dataset", "model", "budget")
+    runs = [one for one in runs if any(one[key] != found[key] for key in same)]
+    runs = sorted([*runs, found], key=lambda one: list(STUDIES).index(one["dataset"]))
+    OUTPUT.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    print(f"{found['dataset']} {spec.name}: dev {found['dev']:.4f}, test {found['test']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
