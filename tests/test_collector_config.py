@@ -46,3 +46,14 @@ def test_servers_find_its_port_and_it_finds_where_traces_go() -> None:
 def test_no_two_of_its_ports_are_the_same() -> None:
     ports = re.findall(r'endpoint: "0\.0\.0\.0:(\d+)"', TEXT)
     assert len(ports) == len(set(ports)) == 4
+
+
+def test_prometheus_is_told_to_keep_the_labels_of_the_servers() -> None:
+    shown = "".join(re.findall(r"^# ((?: {4}.*)\n)", TEXT, re.MULTILINE))
+    (scrape,) = yaml.safe_load(shown)["scrape_configs"]
+    assert scrape["honor_labels"] is True
+    assert scrape["job_name"] == "offramp"  # the job that OfframpDown asks for
+    (target,) = scrape["static_configs"][0]["targets"]
+    port = CONFIG["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
+    assert target == f"collector:{port}"
+    assert "collector" in SERVICES

@@ -19,6 +19,7 @@ import pytest
 from dashboard import expressions
 from service import PATIENCE, ROOT, send_everything, word_service
 
+from offramp.server.statuses import TABLE
 from offramp.server.telemetry.catalog import CATALOG, Kind
 from offramp.server.telemetry.setup import configure
 
@@ -56,8 +57,22 @@ def test_every_query_asks_for_metrics_and_labels_that_exist(expression: str) -> 
 def test_there_are_the_alerts_that_were_asked_for() -> None:
     text = (RULES / "rules.yml").read_text(encoding="utf-8")
     alerts = set(re.findall(r"alert: Offramp(\w+)", text))
-    assert alerts == {"Errors", "Slow", "Saturated", "Drift", "Stalled", "SwapFailed", "Down"}
+    assert alerts == {
+        "Errors", "Failures", "Slow", "Saturated", "Drift", "Stalled", "SwapFailed", "Down",
+    }  # fmt: skip
     assert len(list(rules())) == len(alerts)
+
+
+def test_the_alerts_ask_for_reasons_that_errors_have() -> None:
+    asked = set(re.findall(r'error_type\W+"(\w+)"', "".join(rules())))
+    assert asked == {"QUEUE_FULL", "DEADLINE_EXCEEDED"}
+    assert asked <= {row.reason for row in TABLE.values()}
+
+
+def test_a_collector_and_the_sdk_append_the_same_units() -> None:
+    for metric in CATALOG:
+        assert metric.unit in {"s", "By"} or re.fullmatch(r"\{\w+\}|1", metric.unit), metric.name
+        assert metric.kind is Kind.HISTOGRAM or metric.unit != "1", f"{metric.name}: _ratio"
 
 
 def test_dashboard_and_table_are_what_the_catalog_makes() -> None:

@@ -46,7 +46,15 @@ def test_deadlines_replicas_and_a_trace(capsys: pytest.CaptureFixture[str], tmp_
     assert run(capsys, "--rate", "2", "--p99", "100")["replicas"] >= few >= 1
     trace = tmp_path / "trace.txt"
     trace.write_text("\n".join(str(1000 + 3 * at) for at in range(50)), encoding="utf-8")
-    assert run(capsys, "--trace", str(trace))["answered"] == 50
+    recorded = run(capsys, "--trace", str(trace))
+    assert recorded["answered"] == 50
+    assert recorded["rate"] == pytest.approx(1 / 3)
+    image = tmp_path / "latency.png"
+    assert main([*BASE, "--trace", str(trace), "--plot", str(image), "--json"]) == 1
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert "--trace has one load, its own" in shown.err
+    assert not image.exists()
 
 
 def test_the_plot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

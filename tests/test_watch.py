@@ -2,15 +2,21 @@
 
 import asyncio
 import gc
+import http.server
+import re
+import threading
+import time
+from collections.abc import Generator
 from math import isnan
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from service import word_service
 
 from offramp.cli.figures import Figures, Scrape
 from offramp.cli.screen import sparkline
-from offramp.cli.watch import main
+from offramp.cli.watch import Watch, main
 from offramp.server.telemetry.setup import configure
 
 BEFORE = """
@@ -101,3 +107,113 @@ async def test_a_picture_of_a_real_server(
 def test_a_server_without_metrics_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["127.0.0.1:1"]) == 1
     assert "OTEL_METRICS_EXPORTER=prometheus" in capsys.readouterr().err
+
+
+class Told:
+    """A server that answers what it is told to; None hangs up, an event keeps it waiting."""
+
+    def __init__(self) -> None:
+        self.says: str | threading.Event | None = BEFORE
+        told = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if isinstance(told.says, threading.Event):
+                    told.says.wait()
+                elif told.says is not None:
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(told.says.encode())
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def told() -> Generator[Told]:
+    found = Told()
+    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield found
+    if isinstance(found.says, threading.Event):
+        found.says.set()
+    found.server.shutdown()
+    found.server.server_close()
+    thread.join()
+
+
+def shown(watch: Watch) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(watch.picture())
+    return capture.get()
+
+
+@pytest.mark.parametrize("says", [None, "what is this"])
+def test_a_look_without_an_answer_is_told_and_the_next_one_may_have_one(
+    told: Told, says: str | None
+) -> None:
+    watch = Watch(told.address, 1.0)
+    watch.scrape()
+    assert "a second look comes" in shown(watch)
+    for after in (BEFORE, NOW):
+        told.says = says
+        watch.look()
+        assert re.search(r"no answer since \d\d:\d\d:\d\d: \w", shown(watch))
+        told.says = after
+        watch.look()
+        picture = shown(watch)
+        assert "no answer since" not in picture
+        assert "answers/s" in picture
+
+
+def test_a_slow_look_has_no_answer(told: Told) -> None:
+    watch = Watch(told.address, 1.0, patience=1.0)
+    watch.scrape()
+    told.says = threading.Event()
+    watch.look()
+    assert "timed out" in shown(watch)
+
+
+def test_a_server_that_starts_anew_is_no_fall(told: Told) -> None:
+    watch = Watch(told.address, 1.0)
+    told.says = NOW
+    watch.scrape()
+    told.says = BEFORE
+    watch.look()
+    assert "a second look comes" in shown(watch)
+    told.says = NOW
+    watch.look()
+    assert "answers/s" in shown(watch)
+    assert Scrape.of(NOW, 1.0).follows(Scrape.of(BEFORE, 0.0))
+    assert not Scrape.of(BEFORE, 1.0).follows(Scrape.of(NOW, 0.0))
+
+
+def test_the_live_screen_outlives_its_server(
+    told: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        told.says = NOW if len(naps) == 1 else None
+        if len(naps) == 4:
+            raise KeyboardInterrupt
+
+    terminal = Console(force_terminal=True, width=120, height=40)
+    monkeypatch.setattr("offramp.cli.watch.console", lambda: terminal)
+    monkeypatch.setattr(time, "sleep", nap)
+    assert main([told.address, "--interval", "0.5"]) == 0
+    assert naps == [0.5] * 4
+    assert "no answer since" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("interval", ["0", "-1", "nan", "inf", "1e-320", "soon"])
+def test_an_interval_is_seconds(interval: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["127.0.0.1:1", f"--interval={interval}"])
+    assert ended.value.code == 2
+    assert "--interval" in capsys.readouterr().err

@@ -6,12 +6,18 @@ from math import inf, nan
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from offramp.server.telemetry.catalog import BY_NAME
+from offramp.server.telemetry.catalog import BY_NAME, CATALOG, Kind
 
 Labels = Mapping[str, str]
 Test = Callable[[Labels], bool]
 
 SERVER_ERRORS = {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"}
+COUNTED = tuple(
+    metric.prometheus + ("_count" if metric.kind is Kind.HISTOGRAM else "")
+    for metric in CATALOG
+    if metric.kind is not Kind.GAUGE
+)
+"""The series that only grow as long as a server runs."""
 FULL, LATE, SLOW_LOOP = 0.8, 5.0, 0.1
 """Share of the queue, seconds to work it off, and of loop lag, from which something is wrong."""
 
@@ -31,6 +37,14 @@ class Scrape:
             for sample in family.samples:
                 found.setdefault(sample.name, []).append((sample.labels, sample.value))
         return cls(time, {name: tuple(rows) for name, rows in found.items()})
+
+    def follows(self, before: "Scrape") -> bool:
+        """Whether all counts are at least what they were; a server started anew counts from 0."""
+        return all(self.sum(name) >= before.sum(name) for name in COUNTED)
+
+    def sum(self, name: str) -> float:
+        """Of all series of this name."""
+        return sum(value for _, value in self.series.get(name, ()))
 
 
 def everything(labels: Labels) -> bool:

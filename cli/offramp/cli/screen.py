@@ -17,8 +17,19 @@ TOTAL = "offramp.request.total.duration"
 PARTS = (("tokenizer", "cyan"), ("queue", "yellow"), ("compute", "green"))
 
 
-def screen(title: str, figures: Figures, rates: Sequence[float], p99s: Sequence[float]) -> Group:
-    """The whole picture; `rates` and `p99s` are the last minute's, oldest first."""
+def first_screen(title: str, ills: Sequence[str]) -> Group:
+    """The picture as long as there are no figures."""
+    return Group(_head(title), _verdict(ills) if ills else Text("a second look comes", "dim"))
+
+
+def screen(
+    title: str,
+    figures: Figures,
+    rates: Sequence[float],
+    p99s: Sequence[float],
+    ills: Sequence[str],
+) -> Group:
+    """The whole picture; `rates` and `p99s` are the last minute's, oldest first; what is wrong."""
     run, full = figures.depth
     depth = "" if isnan(run) else f" · {run:.1f} of {full:.0f} layers"
     grid = Table.grid(expand=True, padding=(0, 1))
@@ -30,8 +41,7 @@ def screen(title: str, figures: Figures, rates: Sequence[float], p99s: Sequence[
     grid.add_row(
         *_framed(("where the time goes", _time(figures)), ("last minute", _trend(rates, p99s)))
     )
-    head = Rule(Text(title, "bold"), style="dim")
-    return Group(head, _headline(figures), _verdict(figures.ills()), grid)
+    return Group(_head(title), _headline(figures), _verdict(ills), grid)
 
 
 def seconds(value: float) -> str:
@@ -51,6 +61,10 @@ def share(value: float | None) -> str:
 def of_priority(name: str) -> Test:
     """The series of this priority."""
     return lambda labels: labels.get("offramp_priority") == name
+
+
+def _head(title: str) -> Rule:
+    return Rule(Text(title, "bold"), style="dim")
 
 
 def _headline(figures: Figures) -> Table:

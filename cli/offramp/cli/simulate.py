@@ -57,6 +57,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rule]]:
     """The machine, the workload but for its rate, and the rules by name."""
+    if args.trace and args.plot:
+        raise ValueError(
+            "--plot draws latency against load, and a --trace has one load, its own;"
+            " leave one of the two out"
+        )
     shares = _numbers(args.exit_shares)
     samples: tuple[tuple[int, int], ...] = ()
     if args.checkpoint:
@@ -114,7 +119,7 @@ def _rates(
     """Pairs of load and rate to simulate."""
     tokens = [length for _, length in workload.samples] or [1]
     capacity = machine.capacity(workload.shares, sum(tokens) / len(tokens))
-    if workload.trace and not loads:
+    if workload.trace:
         times = workload.trace
         rate = (len(times) - 1) / (times[-1] - times[0])
         return [(rate / capacity, rate)]
@@ -202,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--requests", type=int, default=20_000, metavar="N")
     add("--seed", type=int, default=1, metavar="K")
     add("--arrivals", choices=("poisson", "bursty"), default="poisson", help="bursty: ten to one")
-    add("--trace", type=Path, help="recorded arrival times, one a line")
+    add("--trace", type=Path, help="recorded arrival times, one a line; at their own rate")
     add("--deadline", type=float, default=inf, help="time from arrival to deadline")
     add("--fail", action="store_true", help="fail at the deadline instead of the best answer")
     add("--bulk", type=float, default=0.0, help="share of bulk requests")
@@ -210,6 +215,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
     add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
     add("--p99", type=float, help="answer how many replicas keep the p99 within this")
-    add("--plot", type=Path, help="write latency against load as an image here")
+    add("--plot", type=Path, help="write latency against load as an image here; not with --trace")
     add("--json", action="store_true", help="print JSON instead of a table")
     return parser

@@ -22,7 +22,8 @@ ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
 
 
 SUFFIXES = {"s": "_seconds", "By": "_bytes"}
-"""What Prometheus appends for a unit."""
+"""What Prometheus appends for a unit. Of `1` in a gauge a collector makes `_ratio` where the SDK
+appends nothing, so gauges have annotations as `{share}`, of which both make nothing."""
 
 
 class Kind(StrEnum):
@@ -145,14 +146,19 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _gauge("offramp.shadow.waiting", "{request}", (MODEL,), "Requests to be compared when idle"),
     _gauge(
-        "offramp.shadow.agreement", "1", (MODEL, EXIT),
+        "offramp.shadow.agreement", "{share}", (MODEL, EXIT),
         "Share of recent answers equal to full depth's, by exit and for `all` requests",
     ),
-    _gauge("offramp.shadow.agreement.lower", "1", (MODEL, EXIT), "Its interval's lower end"),
-    _gauge("offramp.shadow.agreement.upper", "1", (MODEL, EXIT), "Its interval's upper end"),
-    _gauge("offramp.shadow.promise", "1", (MODEL,), "Agreement that the checkpoint's table tells"),
-    _gauge("offramp.shadow.drift", "1", (MODEL,), "1 while the interval is below the promise"),
-    _gauge("offramp.shadow.guard.threshold", "1", (MODEL,), "The default threshold in force"),
+    _gauge("offramp.shadow.agreement.lower", "{share}", (MODEL, EXIT), "Its interval's lower end"),
+    _gauge("offramp.shadow.agreement.upper", "{share}", (MODEL, EXIT), "Its interval's upper end"),
+    _gauge(
+        "offramp.shadow.promise", "{share}", (MODEL,),
+        "Agreement that the checkpoint's table tells",
+    ),
+    _gauge("offramp.shadow.drift", "{flag}", (MODEL,), "1 while the interval is below the promise"),
+    _gauge(
+        "offramp.shadow.guard.threshold", "{threshold}", (MODEL,), "The default threshold in force"
+    ),
 )  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in CATALOG}
