@@ -63,7 +63,8 @@ def main() -> None:
         **{part: accuracy(logits[part][-1], labels[part]) for part in parts},
     }
     if len(spec.exit_layers) > 1:
-        found["exits"], _ = early_exit(logits, labels["dev"], labels["test"], spec.exit_layers)
+        figures, _ = early_exit(logits, labels["dev"], labels["test"], spec.exit_layers)
+        found["exits"] = {key: figures[key] for key in ("accuracies", "chosen", "ece_after")}
     runs: list[dict[str, Any]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else []
     same = ("dataset", "model", "budget")
     runs = [one for one in runs if any(one[key] != found[key] for key in same)]
