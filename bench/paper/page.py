@@ -121,9 +121,9 @@ def _further(runs: Sequence[Any]) -> Iterator[str]:
     yield (
         "Accuracy at full depth with other budgets than those of the summary"
         " (`bench/paper/further.py`; nothing was chosen by these runs). AG News only wanted a"
-        " second epoch, which its study has by now: the results above are of one. MNLI does not want"
-        " more of the same: a third epoch and longer pairs change nothing, its 11,311 pairs are 3 % of"
-        " the published ones."
+        " second epoch, which its study has by now: the results above are of one. MNLI does not"
+        " want more of the same: a third epoch and longer pairs change nothing, its 11,311 pairs"
+        " are 3 % of the published ones."
     )
     yield ""
     yield (
