@@ -100,9 +100,28 @@ def _summary(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "The comparison with the cuts is not one of equal effort: `taught` has the epochs of the"
         " plain fine-tune, which teaches it, and then its own; the cuts have the former alone, and"
-        " no teacher. `joint` is trained exactly as they are."
+        " no teacher. `joint` is trained exactly as they are. A training step with all exits takes"
+        f" {_steps(results)} times a plain one (wanted: at most 1.15); `taught` as a whole takes"
+        f" the plain fine-tune and its own epochs, together {_epochs(results)} times the plain"
+        " ones."
     )
     yield ""
+
+
+def _steps(results: Mapping[str, Any]) -> str:
+    """The range of what a step with all exits takes over a plain one."""
+    ratios = [result["step_time_ratio"]["median"] for result in results.values()]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
+def _epochs(results: Mapping[str, Any]) -> str:
+    """The range of epochs of `taught` and its teacher over those of the plain fine-tune."""
+    found: list[float] = []
+    for result in results.values():
+        if "taught" in (models := result["models"]):
+            plain, own = (models[name]["training"]["epochs"] for name in ("plain", "taught"))
+            found.append((plain + own) / plain)
+    return f"{min(found):g} to {max(found):g}"
 
 
 def _beside(cuts: Sequence[Any], model: str) -> str:
