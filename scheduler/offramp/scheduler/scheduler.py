@@ -53,6 +53,7 @@ from offramp.scheduler.request import (
     State,
 )
 from offramp.scheduler.slots import SlotTable
+from offramp.scheduler.workers import Workers
 
 
 class Scheduler:
@@ -76,9 +77,8 @@ class Scheduler:
         self._queue = self._lines.of[0]
         self._deadlines = Deadlines()
         self._retries: deque[tuple[int, tuple[Request, ...]]] = deque()
-        self._ends: dict[Request, float] = {}  # of the batch that a request is first in
+        self._workers = Workers(config.workers)
         self._steps = 0
-        self._device_free = 0.0
         self._draining = False
 
     @property
@@ -95,7 +95,7 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no request is held at all."""
         return (
-            not self._ends
+            not self._workers.running
             and not self._retries
             and not any(line.waiting for line in self._lines.of)
         )
@@ -152,7 +152,7 @@ class Scheduler:
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Departure]]:
         """The next batch to run, or None if nothing is ready, and who leaves before it."""
-        free = self.config.workers - len(self._ends)
+        free = self._workers.free
         starts = now if free > 0 else max(now, self.admission.busy_until)
         departures = self._drop_late(now, now)
         while True:
@@ -175,8 +175,7 @@ class Scheduler:
             if fit:
                 batch = self._start(stage, fit, now, starts, predicted)
                 # The others wait for the next worker, which need not be that of this batch.
-                free_at = max(now, self.admission.busy_until)
-                if free_at > now:
+                if (free_at := self.admission.busy_until) > now:
                     departures += self._drop_late(now, free_at + self.config.deadline_margin)
                 self._look_at_delay(now)
                 return batch, departures
@@ -222,7 +221,7 @@ class Scheduler:
 
     def fail(self, batch: Batch, cause: BaseException) -> list[Departure]:
         """Absorb a failed step: it is retried in halves; a request that fails alone departs."""
-        self._finish(batch, self._device_free)
+        self._finish(batch, self._workers.finished)
         wanted = [request for request in batch.requests if self._still_wanted(request)]
         if len(wanted) == 1 and len(batch.requests) == 1:
             error = StepFailedError()
@@ -242,7 +241,7 @@ class Scheduler:
 
     def _choose(self, now: float) -> int | None:
         """The lines' stage, or that of a deadline which could not wait for it."""
-        full = len(self._ends) >= self.config.workers
+        full = self._workers.free <= 0
         stage = self._lines.choose(now, self.slots.free, full=full)
         urgent = self._deadlines.most_urgent
         if stage is None or urgent is None or urgent.stage == stage or self._lines.overdue(stage):
@@ -267,18 +266,13 @@ class Scheduler:
             self.admission.price()
         self._steps += 1
         self._lines.stepped()
-        self._ends[fit[0]] = starts + predicted
-        self.admission.busy_until = self._free_at()
+        self._workers.begin(fit[0], starts + predicted)
+        self.admission.busy_until = self._workers.free_at
         return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))
 
     def _predict(self, stage: int, requests: Sequence[Request]) -> float:
         tokens = sum(request.tokens for request in requests)
         return self.cost.predict(stage, len(requests), tokens) if requests else 0.0
-
-    def _free_at(self) -> float:
-        """When the first worker is predicted to be free of all that runs; 0 if one is."""
-        behind = len(self._ends) - self.config.workers
-        return sorted(self._ends.values())[behind] if behind >= 0 else 0.0
 
     def _look_at_delay(self, now: float) -> None:
         """Tell relief how long the queue will wait; nobody does while all that is held runs."""
@@ -289,12 +283,10 @@ class Scheduler:
             self.relief.observe(delay, now)
 
     def _finish(self, batch: Batch, now: float) -> float:
-        """Seconds that the step ran; on a single worker it may have waited for the one before."""
-        del self._ends[batch.requests[0]]
-        waited = self._device_free if self.config.workers == 1 else 0.0
-        self._device_free = max(now, self._device_free)
-        self.admission.busy_until = self._free_at()
-        return now - max(batch.started, waited)
+        """Seconds that the step ran."""
+        seconds = self._workers.finish(batch, now)
+        self.admission.busy_until = self._workers.free_at
+        return seconds
 
     def _drop_late(self, now: float, horizon: float) -> list[Departure]:
         """Let those go who wait in a line and whose deadline comes before the horizon."""
