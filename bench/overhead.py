@@ -30,6 +30,7 @@ import grpc
 import grpc.aio
 import torch
 import uvloop
+from pauses import LONG_STEP, LoopWatch, machine_pauses, steps
 
 from offramp.cli.bench import read_texts
 from offramp.cli.load.report import circumstances, yardstick
@@ -49,9 +50,6 @@ WINDOW_MESSAGES = 8
 CLASSIFY = "/offramp.v1.ClassifierService/ClassifyText"
 STREAM = "/offramp.v1.ClassifierService/StreamClassifyText"
 ECHO = "/echo.Echo/Echo"
-HEARTBEAT = 0.001
-LONG_STEP = 0.005
-"""No step of the event loop is to take longer, in seconds."""
 
 
 class InstantBackend:
@@ -68,30 +66,6 @@ class InstantBackend:
     def run(self, batch: Batch) -> Sequence[Reading]:
         """The same reading for all."""
         return [self._reading] * len(batch.requests)
-
-
-class LoopWatch:
-    """Notes how long the event loop was held: the delay of a timer beyond its time.
-
-    And how much of the CPU its thread used meanwhile: what is left of a hold was not the loop's
-    work, the system let somebody else run. A virtual machine that stands still counts as work, and
-    the CPU's clock catches up in leaps, which is why work is never more than the time that went by.
-    """
-
-    def __init__(self) -> None:
-        self.holds: list[float] = []
-        self.worked: list[float] = []
-        self.seconds = 0.0
-
-    async def run(self) -> None:
-        """Watch until cancelled."""
-        while True:
-            started, before = time.perf_counter(), time.thread_time()
-            await asyncio.sleep(HEARTBEAT)
-            worked, passed = time.thread_time() - before, time.perf_counter() - started
-            self.holds.append(passed - HEARTBEAT)
-            self.worked.append(min(worked, passed))
-            self.seconds += passed
 
 
 def instant_config(checkpoint: Path) -> ServerConfig:
@@ -132,33 +106,11 @@ async def _serve(checkpoint: Path, pipe: Connection, *, profiled: bool) -> None:
     await echo.stop(0)
     pipe.send(
         {
-            "hold": _steps(watch.holds),
-            "cpu_of_a_hold": _steps(watch.worked),
+            "hold": steps(watch.holds),
+            "cpu_of_a_hold": steps(watch.worked),
             "watched_s": watch.seconds,
         }
     )
-
-
-def _steps(seconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {
-        "longest_ms": ordered[-1] * 1e3,
-        "p999_ms": ordered[int(len(ordered) * 0.999)] * 1e3,
-        "over_5_ms": sum(one > LONG_STEP for one in ordered),
-    }
-
-
-def machine_pauses(seconds: float) -> list[float]:
-    """What a thread that only reads clocks takes for its own work, above half a millisecond."""
-    found: list[float] = []
-    passed, worked = time.perf_counter(), time.thread_time()
-    ends = passed + seconds
-    while passed < ends:
-        now, used = time.perf_counter(), time.thread_time()
-        if (pause := min(now - passed, used - worked)) > HEARTBEAT / 2:
-            found.append(pause)
-        passed, worked = now, used
-    return found
 
 
 def cpu_seconds(process: int) -> float:
