@@ -2,15 +2,18 @@
 
 python bench/paper/promises.py --checkpoint checkpoints/sst2-minilm --data sst2/dev.jsonl.gz
 
-Twice, since what a threshold really loses is never known from a file. *Splits*: a random half
-calibrates, the other half is the judge; its own sampling error counts as breaking. *Draws*: the
-file is taken as the whole population, texts are drawn from it with replacement, and the loss is
-known exactly; here at most 5 % may break, plus the sampling error of 200 draws.
+In several ways, since what a threshold really loses is never known from a file. *Draws*: the file
+is taken as the whole population, texts are drawn from it with replacement, and the loss is known
+exactly; at most 5 % may break, plus the sampling error of 200 draws. *Splits*: a random part
+calibrates, the others are the judge, whose own sampling error counts as breaking: `judged_limit`
+tells how much that may be.
 """
 
 import argparse
 import json
+import math
 from pathlib import Path
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -19,12 +22,15 @@ from offramp.model.calibration import Calibration
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.rules import score_exits
 from offramp.training.batches import tokenize
+from offramp.training.bounds import ALPHA
 from offramp.training.calibrate import CalibrationConfig, calibrate_logits
 from offramp.training.data import load_dataset
 from offramp.training.evaluate import exit_logits
 from offramp.training.sweep import Sweep
 
 ALLOWED = (0.005, 0.01, 0.02, 0.05)
+SPLITS = {"a quarter": 0.25, "a half": 0.5}
+"""Shares of the file that calibrate, while the rest judges."""
 
 
 def main() -> None:
@@ -43,16 +49,16 @@ def main() -> None:
     layers = checkpoint.config.exit_layers
     torch.set_num_threads(1)
     draw = torch.Generator().manual_seed(0)
-    counts = {way: [_nothing(share) for share in ALLOWED] for way in ("splits", "draws")}
+    limits = {"draws": ALPHA, **{name: judged_limit(share) for name, share in SPLITS.items()}}
+    counts = {way: [_nothing(share) for share in ALLOWED] for way in limits}
     for seed in range(args.rounds):
         order = torch.randperm(len(labels), generator=draw)
-        half = len(labels) // 2
         drawn = torch.randint(len(labels), (len(labels),), generator=draw)
-        everything = torch.arange(len(labels))
-        for way, sample, judge in (
-            ("splits", order[:half], order[half:]),
-            ("draws", drawn, everything),
-        ):
+        parts = {"draws": (drawn, torch.arange(len(labels)))}
+        for name, share in SPLITS.items():
+            cut = round(len(labels) * share)
+            parts[name] = (order[:cut], order[cut:])
+        for way, (sample, judge) in parts.items():
             config = CalibrationConfig(seed=seed)
             found = calibrate_logits(logits[:, sample], labels[sample], layers, config).calibration
             for count in counts[way]:
@@ -60,19 +66,33 @@ def main() -> None:
     for count in (count for way in counts.values() for count in way):
         for name in ("drop_threshold", "agreement_threshold"):
             count[name] /= args.rounds
-    result = {
+    source = args.data.parent.name
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / "promises.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results[source] = {
         "checkpoint": checkpoint.name,
         "examples": len(labels),
         "rounds": args.rounds,
-        "most_broken": 0.05,
-        **counts,
+        "ways": {way: {"limit": limit, "counts": counts[way]} for way, limit in limits.items()},
     }
-    args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / "promises.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for way, rounds in counts.items():
         for count in rounds:
-            print(way, count)
+            print(source, way, count)
+
+
+def judged_limit(share: float) -> float:
+    """The share of splits that may find a true promise broken, `share` of the rows calibrating.
+
+    A threshold is accepted if the tested rows show z = 1.64 standard deviations less than allowed,
+    of which there are f among tested and judging rows. Those that the tested rows happen to lack
+    are with the judge. If the file as a whole lies such that both happen most often, they
+    do with a probability of normal(-z sqrt(1 - f)): 5 % for a judge without end, 12 % for halves.
+    """
+    tested = share * (1 - CalibrationConfig().fit_share)
+    normal = NormalDist()
+    return normal.cdf(normal.inv_cdf(ALPHA) * math.sqrt(1 - tested / (tested + 1 - share)))
 
 
 def _nothing(allowed: float) -> dict[str, float]:

@@ -96,10 +96,13 @@ def test_the_command_writes_figures_curves_and_a_page(directory: Path) -> None:
     assert figures["points"][-1]["accuracy"] == figures["accuracy_full"]
     wanted = {"threshold", "accuracy", "agreement", "mean_layers", "layer_speedup"}
     assert wanted <= figures["points"][0].keys()
-    assert all(rule["timings"] for rule in figures["rules"])
+    for rule in figures["rules"]:
+        speedups = [timing["layer_speedup"] for timing in rule["timings"]]
+        assert speedups == sorted(speedups, reverse=True)
+        assert speedups[0] > speedups[-1] == 1
     assert outputs[1].read_bytes().startswith(b"\x89PNG")
     page = outputs[2].read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert "<script" not in page
     assert 'src="' not in page
     assert "easy" in page

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
+from offramp.training.clock import Timing
 from offramp.training.data import load_dataset
 from offramp.training.evaluate import Evaluation, Point, best_device, evaluate
 from offramp.training.plots import curves
@@ -18,6 +19,7 @@ from offramp.training.records import Columns, DataError
 from offramp.training.report import report
 
 SHOWN = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
+SHOWN_SPEEDUPS = (1.5, 2.0, 3.0)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     if args.json:
         args.json.write_text(json.dumps(evaluation.to_dict(), indent=1) + "\n", encoding="utf-8")
     if args.png:
-        curves(evaluation).savefig(args.png, dpi=150)
+        curves(evaluation, clock=args.timed_rows > 0).savefig(args.png, dpi=150)
     if args.html:
         page = report(evaluated, checkpoint, dataset, Path(args.data).name)
         args.html.write_text(page, encoding="utf-8")
@@ -72,11 +74,9 @@ def _rules(evaluation: Evaluation) -> Table:
     for column in ("0.5 points", "1 point", "wall-clock (at layer speedup)"):
         table.add_column(column, justify="right")
     for rule in evaluation.rules:
-        own = [evaluation.default] if rule.kind is evaluation.rule else []
-        layers = {point.threshold: point.layer_speedup for point in (*rule.points, *own)}
         clock = [
-            f"{timing.wall_clock_speedup:.2f} ({layers[timing.threshold]:.2f})"
-            for timing in rule.timings
+            f"{timing.wall_clock_speedup:.2f} ({timing.layer_speedup:.2f})"
+            for timing in _told(rule.timings)
         ]
         found = [_fastest(rule.points, drop).layer_speedup for drop in (0.005, 0.01)]
         table.add_row(str(rule.kind), *(f"{at:.2f}" for at in found), "  ".join(clock) or "-")
@@ -86,6 +86,15 @@ def _rules(evaluation: Evaluation) -> Table:
 def _fastest(points: Sequence[Point], drop: float) -> Point:
     allowed = [point for point in points if point.accuracy_drop <= drop]
     return max(allowed, key=lambda point: point.layer_speedup)
+
+
+def _told(timings: Sequence[Timing]) -> list[Timing]:
+    """Those nearest to some layer speedups, slowest first: the file and the plots hold all."""
+    return [
+        min(timings, key=lambda timing: abs(timing.layer_speedup - speedup))
+        for speedup in SHOWN_SPEEDUPS
+        if timings
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:

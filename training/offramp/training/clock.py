@@ -21,9 +21,13 @@ from offramp.training.batches import Row, sorted_batches
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How much sooner all rows are answered than at full depth: median and range of rounds."""
+    """How much sooner all rows are answered than at full depth: median and range of rounds.
+
+    `layer_speedup` is that of the very rows that were timed.
+    """
 
     threshold: float
+    layer_speedup: float
     wall_clock_speedup: float
     lowest: float
     highest: float
@@ -35,8 +39,15 @@ class EarlyExits:
     def __init__(self, checkpoint: Checkpoint, rule: ExitRule, device: torch.device) -> None:
         self._runner: StageRunner = runner_of(checkpoint.model, device, Precision.FLOAT32)
         self._temperatures = checkpoint.calibration.temperatures
+        self._layers = checkpoint.config.exit_layers
         self._rule = rule
         self._device = device
+
+    def layer_speedup(self, batches: Sequence[Sequence[Row]], threshold: float) -> float:
+        """Layers at full depth over those run by the rows of some batches."""
+        exits = torch.cat([self.answer(batch, threshold)[1] for batch in batches])
+        run = torch.tensor(self._layers)[exits]
+        return self._layers[-1] / run.double().mean().item()
 
     @torch.inference_mode()
     def answer(self, batch: Sequence[Row], threshold: float) -> tuple[Tensor, Tensor]:
@@ -85,6 +96,8 @@ def time_thresholds(
     seconds(1.0)
     timings: list[Timing] = []
     for threshold in thresholds:
+        layer_speedup = early.layer_speedup(batches, threshold)
         ratios = [seconds(1.0) / seconds(threshold) for _ in range(rounds)]
-        timings.append(Timing(threshold, statistics.median(ratios), min(ratios), max(ratios)))
+        middle = statistics.median(ratios)
+        timings.append(Timing(threshold, layer_speedup, middle, min(ratios), max(ratios)))
     return tuple(timings)

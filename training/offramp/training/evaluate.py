@@ -17,10 +17,11 @@ from offramp.training.data import Dataset
 from offramp.training.sweep import Sweep, thresholds_of
 from offramp.training.temperature import Reliability
 
-TIMED_AT = (0.4, 0.6, 0.8)
+TIMED_AT = tuple(twentieth / 20 for twentieth in range(1, 21))
 """Shares of full depth's layers; timed is the threshold of each rule that runs nearest to them.
 
-Of the checkpoint's own rule the default threshold is timed as well.
+Thresholds lie much closer, and neighbours run the same. Of the checkpoint's own rule the default
+threshold is timed as well.
 """
 
 

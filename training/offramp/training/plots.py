@@ -13,10 +13,14 @@ COLOURS = ("#c2410c", "#0369a1", "#4d7c0f", "#7e22ce")
 GREY = "#6b7280"
 
 
-def curves(evaluation: Evaluation) -> Figure:
-    """Accuracy and agreement over mean layers, a line a rule, a band for the checkpoint's own."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    accuracy, agreement = figure.subplots(1, 2)
+def curves(evaluation: Evaluation, *, clock: bool = False) -> Figure:
+    """Accuracy and agreement over mean layers, a line a rule, a band for the checkpoint's own.
+
+    With `clock`, beside them what `on_the_clock` draws.
+    """
+    panels = 3 if clock else 2
+    figure = Figure(figsize=(5 * panels, 4.2), layout="constrained")
+    accuracy, agreement, *rest = figure.subplots(1, panels)
     for colour, rule in zip(COLOURS, evaluation.rules, strict=True):
         layers = [point.mean_layers for point in rule.points]
         own = rule.kind is evaluation.rule
@@ -52,6 +56,15 @@ def curves(evaluation: Evaluation) -> Figure:
         axes.set_xlabel("mean layers run")
         _clean(axes)
     accuracy.legend(frameon=False, fontsize=9)
+    for axes in rest:
+        _clock(axes, evaluation)
+    return figure
+
+
+def on_the_clock(evaluation: Evaluation) -> Figure:
+    """Wall-clock speedup over layer speedup of each rule, bars from the lowest to the highest."""
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    _clock(figure.subplots(), evaluation)
     return figure
 
 
@@ -121,6 +134,32 @@ def _bins(axes: Axes, measured: Reliability, colour: str, label: str) -> None:
     sizes = [4 + 60 * bin_.share for bin_ in measured.bins]
     axes.plot(confidences, accuracies, color=colour, lw=1)
     axes.scatter(confidences, accuracies, s=sizes, color=colour, label=label)
+
+
+def _clock(axes: Axes, evaluation: Evaluation) -> None:
+    for colour, rule in zip(COLOURS, evaluation.rules, strict=True):
+        timings = sorted(rule.timings, key=lambda timing: timing.layer_speedup)
+        middles = [timing.wall_clock_speedup for timing in timings]
+        axes.errorbar(
+            [timing.layer_speedup for timing in timings],
+            middles,
+            (
+                [timing.wall_clock_speedup - timing.lowest for timing in timings],
+                [timing.highest - timing.wall_clock_speedup for timing in timings],
+            ),
+            color=colour,
+            lw=2.4 if rule.kind is evaluation.rule else 1.3,
+            elinewidth=0.8,
+            marker="o",
+            ms=3,
+            label=str(rule.kind),
+        )
+    most = max(timing.layer_speedup for rule in evaluation.rules for timing in rule.timings)
+    axes.plot([1, most], [1, most], color=GREY, lw=1, ls=":", label="if nothing but layers cost")
+    axes.set_xlabel("layer speedup of the timed texts")
+    axes.set_ylabel("wall-clock speedup")
+    _clean(axes)
+    axes.legend(frameon=False, fontsize=9)
 
 
 def _clean(axes: Axes) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from offramp.model.checkpoint import Checkpoint
 from offramp.training.data import Dataset, Example
 from offramp.training.evaluate import Evaluated, Point
-from offramp.training.plots import curves, exits_by_group, reliability, svg
+from offramp.training.plots import curves, exits_by_group, on_the_clock, reliability, svg
 
 TEMPLATE = Path(__file__).with_name("report.html")
 EXAMPLES = 8
@@ -56,6 +56,7 @@ def report(evaluated: Evaluated, checkpoint: Checkpoint, dataset: Dataset, sourc
             strict=True,
         ),
         curves=svg(curves(evaluation)),
+        clock=svg(on_the_clock(evaluation)) if evaluation.rules[0].timings else "",
         reliability=svg(reliability(evaluation.exit_layers, evaluation.before, evaluation.after)),
         by_length=svg(exits_by_group(_by_length(evaluated), evaluation.exit_layers)),
         by_class=svg(
