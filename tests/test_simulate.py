@@ -50,11 +50,19 @@ def test_deadlines_replicas_and_a_trace(capsys: pytest.CaptureFixture[str], tmp_
     assert recorded["answered"] == 50
     assert recorded["rate"] == pytest.approx(1 / 3)
     image = tmp_path / "latency.png"
-    assert main([*BASE, "--trace", str(trace), "--plot", str(image), "--json"]) == 1
-    shown = capsys.readouterr()
-    assert not shown.out
-    assert "--trace has one load, its own" in shown.err
+    for option, value in (
+        ("--plot", str(image)),
+        ("--load", ".5"),
+        ("--rate", "9"),
+        ("--arrivals", "poisson"),
+    ):
+        assert main([*BASE, "--trace", str(trace), option, value, "--json"]) == 1
+        shown = capsys.readouterr()
+        assert not shown.out
+        assert f"a load of its own; leave it or {option} out" in shown.err
     assert not image.exists()
+    assert main([*BASE, "--load", ".5", "--rate", "9"]) == 1
+    assert "leave it or --load out" in capsys.readouterr().err
 
 
 def test_the_plot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

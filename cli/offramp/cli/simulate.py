@@ -24,6 +24,7 @@ from offramp.scheduler.rules import Rule, rules
 from offramp.scheduler.workload import Workload
 
 SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
+LOADS = (0.8,)
 PLOT_LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 
@@ -57,11 +58,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rule]]:
     """The machine, the workload but for its rate, and the rules by name."""
-    if args.trace and args.plot:
-        raise ValueError(
-            "--plot draws latency against load, and a --trace has one load, its own;"
-            " leave one of the two out"
-        )
+    if args.trace:
+        for name in ("plot", "load", "rate", "arrivals"):
+            if getattr(args, name) is not None:
+                raise ValueError(
+                    f"a --trace has arrivals and a load of its own; leave it or --{name} out"
+                )
+    if args.rate is not None and args.load:
+        raise ValueError("a --rate is a load; leave it or --load out")
     shares = _numbers(args.exit_shares)
     samples: tuple[tuple[int, int], ...] = ()
     if args.checkpoint:
@@ -100,7 +104,7 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
         shares=shares,
         requests=min(args.requests, len(trace) or args.requests),
         seed=args.seed,
-        arrivals=args.arrivals,
+        arrivals=args.arrivals or "poisson",
         trace=trace,
         deadline=args.deadline,
         deadline_action=DeadlineAction.FAIL if args.fail else DeadlineAction.BEST_ANSWER,
@@ -125,7 +129,7 @@ def _rates(
         return [(rate / capacity, rate)]
     if args.rate is not None and not loads:
         return [(args.rate / capacity, args.rate)]
-    return [(load, load * capacity) for load in loads or args.load]
+    return [(load, load * capacity) for load in loads or args.load or LOADS]
 
 
 def _chosen(names: Sequence[str], named: dict[str, Rule]) -> list[tuple[str, Rule]]:
@@ -201,13 +205,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="share of requests that leaves at each exit",
     )
-    add("--load", type=float, nargs="+", default=[0.8], metavar="X", help="shares of capacity")
+    add("--load", type=float, nargs="+", metavar="X", help="shares of capacity; 0.8 if not told")
     add("--rate", type=float, help="requests a second, instead of --load")
     add("--policy", nargs="+", default=["adaptive"], metavar="NAME", help="policies, or all")
     add("--requests", type=int, default=20_000, metavar="N")
     add("--seed", type=int, default=1, metavar="K")
-    add("--arrivals", choices=("poisson", "bursty"), default="poisson", help="bursty: ten to one")
-    add("--trace", type=Path, help="recorded arrival times, one a line; at their own rate")
+    add("--arrivals", choices=("poisson", "bursty"), help="ten to one; poisson if not told")
+    add("--trace", type=Path, help="recorded arrival times, one a line, instead of the three")
     add("--deadline", type=float, default=inf, help="time from arrival to deadline")
     add("--fail", action="store_true", help="fail at the deadline instead of the best answer")
     add("--bulk", type=float, default=0.0, help="share of bulk requests")
@@ -215,6 +219,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
     add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
     add("--p99", type=float, help="answer how many replicas keep the p99 within this")
-    add("--plot", type=Path, help="write latency against load as an image here; not with --trace")
+    add("--plot", type=Path, help="write latency against load as an image here")
     add("--json", action="store_true", help="print JSON instead of a table")
     return parser
