@@ -47,6 +47,13 @@ def test_an_outlier_moves_little_and_a_change_is_followed_at_every_size() -> Non
     assert model.predict(0, 16, 256) > 1.3 * beyond_the_caches(256)
 
 
+def test_an_outlier_moves_little_as_the_first_of_its_size() -> None:
+    model = taught([16, 256])
+    expected = model.predict(0, 4, 64)
+    model.observe(0, 4, 64, 1000 * expected)
+    assert model.predict(0, 4, 64) <= 2 * expected
+
+
 def test_rows_count_beside_tokens() -> None:
     model, chance = CostModel(1), random.Random(2)
     for _ in range(400):

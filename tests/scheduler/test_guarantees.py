@@ -209,6 +209,83 @@ def test_a_deadline_goes_before_those_who_can_wait() -> None:
     assert batch.requests == (hurried,)
 
 
+def test_a_deadline_goes_before_older_ones_of_its_own_line() -> None:
+    core = fakes.scheduler(max_batch_rows=2)
+    for stage in range(3):
+        core.cost.observe(stage, 2, 16, 0.01)
+    bulk = [fakes.request(0.0, priority=Priority.BULK) for _ in range(6)]
+    for one in bulk:
+        core.submit(one, 0.0)
+    hurried = fakes.request(20.0, deadline=20.025)  # all the others have the lower rank by then
+    core.submit(hurried, 20.0)
+    batch, _ = core.next_batch(20.0)
+    assert batch is not None
+    assert batch.requests == (hurried, bulk[0])
+
+
+def test_urgent_requests_do_not_hold_up_their_line_for_ever() -> None:
+    core = fakes.scheduler(max_batch_rows=1)
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 0.01)
+    patient = fakes.request(0.0, confidences=(0.9, 0.9, 0.9), priority=Priority.BULK)
+    core.submit(patient, 0.0)
+    now = 10.0  # it has the lowest rank by far
+    for _ in range(LONGEST_TURN + 3):
+        core.submit(fakes.request(now, confidences=(0.9,) * 3, deadline=now + 0.015), now)
+        batch, _ = core.next_batch(now)
+        assert batch is not None
+        if batch.requests == (patient,):
+            break
+        now += 0.01
+        core.complete(batch, [fakes.read(one, 0) for one in batch.requests], now)
+    else:
+        pytest.fail("it was passed in every step")
+
+
+def test_interactive_requests_pass_bulk_that_came_seconds_before() -> None:
+    core = fakes.scheduler(max_batch_rows=4)
+    for _ in range(8):
+        core.submit(fakes.request(0.0, priority=Priority.BULK), 0.0)
+    one = fakes.request(4.0)
+    core.submit(one, 4.0)
+    batch, _ = core.next_batch(4.0)
+    assert batch is not None
+    assert batch.requests[0] is one
+
+
+def answered(core: Scheduler, now: float, seconds: float, within: float) -> bool:
+    """Whether a lone request with a deadline so soon is taken, its steps taking so long."""
+    one = fakes.request(now, confidences=(0.9, 0.9, 0.9), deadline=now + within)
+    try:
+        core.submit(one, now)
+    except DeadlineUnreachableError:
+        return False
+    batch, left = core.next_batch(now)
+    assert batch is not None
+    assert not left
+    core.complete(batch, [fakes.read(one, 0)], now + seconds)
+    return True
+
+
+def test_a_slow_spell_does_not_refuse_short_deadlines_for_ever() -> None:
+    core = fakes.scheduler()
+    for at in range(60):
+        assert answered(core, float(at), 0.1 if at > 20 else 0.002, within=10.0)
+    assert not answered(core, 59.2, 0.002, within=0.02)  # believed as long as it is fresh
+    assert all(answered(core, 61 + at / 10, 0.002, within=0.02) for at in range(100))
+
+
+def test_a_deadline_that_is_out_of_reach_is_tried_once_a_second_at_most() -> None:
+    core = fakes.scheduler()
+    for at in range(20):
+        assert answered(core, float(at), 0.1, within=10.0)
+    tried = [answered(core, 30 + at / 10, 0.1, within=0.02) for at in range(50)]
+    assert 4 <= sum(tried) <= 5
+    core.submit(fakes.request(40.0), 40.0)  # who is held already must not wait for a trial
+    with pytest.raises(DeadlineUnreachableError):
+        core.submit(fakes.request(40.0, deadline=40.02), 40.0)
+
+
 def two_workers() -> Scheduler:
     """A step of 8 tokens takes a second, one of 80 ten; what is ahead mostly goes behind."""
     core = fakes.scheduler(workers=2, max_batch_rows=1)

@@ -61,21 +61,30 @@ class Admission:
 
     def delay(self, ahead_tokens: int, now: float) -> float:
         """Seconds until a worker is free and this much queue is worked off."""
-        work = self.work(ahead_tokens)
-        return work + self.busy_until - now if self.busy_until > now else work
-
-    def work(self, ahead_tokens: int) -> float:
-        """Seconds of work in this much queue and in all that is between stages."""
         if not self._rates[0]:
             self.price()
         if self._admitted is None:
-            between = zip(self._lines[1:], self._rates[1:], strict=True)
-            self._admitted = sum(line.tokens * rate for line, rate in between)
-        tokens_work = ahead_tokens * self._rates[0] + self._admitted
-        return self.correction * tokens_work / self._workers
+            self._admitted = self._between()
+        work = self._work(ahead_tokens, self._admitted)
+        return work + self.busy_until - now if self.busy_until > now else work
+
+    def work(self, ahead_tokens: int) -> float:
+        """Seconds of work in this much queue and in all that is between stages.
+
+        For other threads than the scheduler's too: it changes nothing.
+        """
+        return self._work(ahead_tokens, self._between())
 
     def learn(self, predicted: float, actual: float) -> None:
         """Compare the seconds until a first stage with what `delay` said of them."""
         if predicted > 0:
             right = self.correction * min(max(actual / predicted, 0.5), 2.0)
             self.correction += MEMORY * (min(max(right, LEAST), MOST) - self.correction)
+
+    def _between(self) -> float:
+        """Seconds of work between stages, uncorrected."""
+        between = zip(self._lines[1:], self._rates[1:], strict=True)
+        return sum(line.tokens * rate for line, rate in between)
+
+    def _work(self, ahead_tokens: int, between: float) -> float:
+        return self.correction * (ahead_tokens * self._rates[0] + between) / self._workers

@@ -31,7 +31,7 @@ class SchedulerConfig:
     max_batch_tokens: int = 512
     workers: int = 1
     interactive_patience: float = 0.1
-    bulk_patience: float = 0.5
+    bulk_patience: float = 5.0
     deadline_margin: float = 0.002
     exact_exits: bool = True
 

@@ -67,12 +67,13 @@ class StageCost:
         """Learn from one step that was predicted to take so many seconds."""
         size = round(2 * log2(tokens))
         knot = self._knots.get(size)
+        if predicted:
+            seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
         if knot is None:
             # A guess at what was never seen teaches nothing of the pace.
             self._knots[size] = Knot(rows, tokens, seconds / self._pace)
             self._line = [self._knots[size] for size in sorted(self._knots)]
         else:
-            seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
             self._log_pace += PACE * self._memory * log(seconds / predicted)
             self._pace = exp(self._log_pace)
             seconds /= self._pace

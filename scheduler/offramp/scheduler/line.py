@@ -40,8 +40,8 @@ class Line:
         self._heap.remove(request)
         self._left(request)
 
-    def take(self, max_rows: int, max_tokens: int) -> list[Request]:
-        """Take the first in line and, in order, whoever else fits.
+    def take(self, max_rows: int, max_tokens: int, urgent: Request | None = None) -> list[Request]:
+        """Take the first in line and, in order, whoever else fits; before all one that is urgent.
 
         The first goes even if it is longer than `max_tokens`, so nobody is passed over for ever.
         One that does not fit keeps its place and does not hold up shorter ones behind it; after
@@ -50,6 +50,10 @@ class Line:
         taken: list[Request] = []
         passed: list[Entry] = []
         room = max_tokens
+        if urgent is not None:
+            self.remove(urgent)
+            taken.append(urgent)
+            room -= urgent.tokens
         pop = self._heap.pop
         while len(taken) < max_rows and len(passed) < max_rows and room > 0:
             entry = pop()

@@ -37,7 +37,8 @@ class Lines:
     No starvation. A rank is a deadline or a time of arrival plus a patience, whichever is sooner:
     in a line only those can pass a request that arrived before its rank, M of them say, fewer than
     queue and slots hold. A line that could run does so once in T = LONGEST_TURN + L steps at most
-    (L lines can be due at once) and its first always goes; stage 0 may besides lack a free slot,
+    (L lines can be due at once) and its first goes: a step in which an urgent request took its
+    place is no turn, and a line that is due is cut in order. Stage 0 may besides lack a free slot,
     but whoever holds the lowest rank of all is first wherever it comes, so that within L T steps a
     slot is free. Hence every request has left after at most 2 L (M + 1) T steps that succeed,
     or with M / max_batch_rows in place of M where rows and not tokens limit the batch.
@@ -116,15 +117,23 @@ class Lines:
             )
         return ready
 
-    def take(self, stage: int, free_slots: int, free_workers: int = 1) -> list[Request]:
-        """Cut a batch of a stage; workers that would find nothing else get their share of it."""
+    def take(
+        self, stage: int, free_slots: int, free_workers: int = 1, urgent: Request | None = None
+    ) -> list[Request]:
+        """Cut a batch of a stage, with a request of it that is urgent.
+
+        Workers that would find nothing else get their share of it.
+        """
         rows = self._config.max_batch_rows
         if stage == 0:
             rows = min(rows, free_slots)
         if free_workers > 1:
             rows = min(rows, self._share(stage, free_workers))
-        self._ran[stage] = self._steps
-        taken = self.of[stage].take(rows, self._step_tokens[stage])
+        line = self.of[stage]
+        first = line.first
+        taken = line.take(rows, self._step_tokens[stage], urgent)
+        if first in taken:
+            self._ran[stage] = self._steps
         if stage == 0:
             for request in taken:
                 request.admitted = self._steps

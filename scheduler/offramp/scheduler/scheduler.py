@@ -43,6 +43,7 @@ from offramp.scheduler.errors import (
 from offramp.scheduler.leaving import late, leaves
 from offramp.scheduler.lines import RELEARN, Lines
 from offramp.scheduler.policy import Policy
+from offramp.scheduler.probe import Probe
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import (
     Answer,
@@ -76,6 +77,7 @@ class Scheduler:
         self._check = ExitCheck(config, cost, self.reach, self.admission)
         self._queue = self._lines.of[0]
         self._deadlines = Deadlines()
+        self._probe = Probe()
         self._retries: deque[tuple[int, tuple[Request, ...]]] = deque()
         self._workers = Workers(config.workers)
         self._steps = 0
@@ -107,7 +109,7 @@ class Scheduler:
         return queue.waiting < config.max_queue_requests and queue.tokens < config.max_queue_tokens
 
     def predicted_delay(self) -> float:
-        """Seconds of work in the queue and between stages."""
+        """Seconds of work in the queue and between stages; other threads may ask."""
         return self.admission.work(self._queue.tokens)
 
     def refusal(self, now: float, coming: int = 0) -> SchedulerError | None:
@@ -132,8 +134,9 @@ class Scheduler:
         request.predicted = self.admission.delay(ahead, now)
         if terms.deadline < inf:
             predicted = request.predicted + self.cost.predict(0, 1, request.tokens)
-            if predicted + config.deadline_margin > terms.deadline - now:
-                raise DeadlineUnreachableError(predicted, terms.deadline - now)
+            left = terms.deadline - now
+            if predicted + config.deadline_margin > left and not self._may_try(request, now):
+                raise DeadlineUnreachableError(predicted, left)
             self._deadlines.add(request)
         patience = config.interactive_patience + (config.bulk_patience if bulk else 0.0)
         request.rank = min(request.arrived + patience, terms.deadline)
@@ -160,16 +163,21 @@ class Scheduler:
                 stage, group = self._retries.pop()
                 taken = [request for request in group if self._still_wanted(request)]
             else:
-                chosen = self._choose(starts)
+                chosen, urgent = self._choose(starts)
                 if chosen is None:
                     self._look_at_delay(now)
                     return None, departures
-                stage, taken = chosen, self._lines.take(chosen, self.slots.free, max(1, free))
+                stage = chosen
+                taken = self._lines.take(stage, self.slots.free, max(1, free), urgent)
             predicted = self._predict(stage, taken)
             horizon = starts + predicted + self.config.deadline_margin
-            fit = [request for request in taken if request.terms.deadline >= horizon]
-            if len(fit) < len(taken):
-                hurried = [request for request in taken if request.terms.deadline < horizon]
+            hurried = [
+                request
+                for request in taken
+                if request.terms.deadline < horizon and not self._probe.tries(request)
+            ]
+            fit = [request for request in taken if request not in hurried] if hurried else taken
+            if hurried:
                 departures += [self._depart(one, late(one, now, horizon)) for one in hurried]
                 predicted = self._predict(stage, fit)
             if fit:
@@ -201,6 +209,7 @@ class Scheduler:
                 self._release(request)
                 continue
             request.compute += seconds
+            self._probe.ran(request, now)
             if batch.reads:
                 request.reading, request.read_at = readings[at], stage
                 outcome = leaves(request, readings[at].score, self.relief, last, now)
@@ -239,21 +248,28 @@ class Scheduler:
         """Refuse new requests from now on; those held are finished."""
         self._draining = True
 
-    def _choose(self, now: float) -> int | None:
-        """The lines' stage, or that of a deadline which could not wait for it."""
+    def _may_try(self, request: Request, now: float) -> bool:
+        """Whether a deadline that seems out of reach is tried, to learn whether it is."""
+        in_time = now < request.terms.deadline
+        return in_time and self.idle and self._probe.begin(request, now - self._workers.finished)
+
+    def _choose(self, now: float) -> tuple[int | None, Request | None]:
+        """The lines' stage; or that of a request whose deadline can't wait for it, and this."""
         full = self._workers.free <= 0
         stage = self._lines.choose(now, self.slots.free, full=full)
         urgent = self._deadlines.most_urgent
-        if stage is None or urgent is None or urgent.stage == stage or self._lines.overdue(stage):
-            return stage
+        if stage is None or urgent is None or self._lines.overdue(stage):
+            return stage, None
         if urgent.stage == 0 and not self.slots.free:
-            return stage
+            return stage, None
         line = self._lines.of[stage]
         rows = min(line.waiting, self.config.max_batch_rows)
         tokens = min(line.tokens, self.config.max_batch_tokens)
         own = now + self.cost.predict(urgent.stage, 1, urgent.tokens) + self.config.deadline_margin
-        after = own + self.cost.predict(stage, rows, tokens)
-        return urgent.stage if own <= urgent.terms.deadline < after else stage
+        step = self.cost.predict(stage, rows, tokens)
+        after = own + min(step, max(self._workers.next_free(now) - now, 0.0))
+        waits = not own <= urgent.terms.deadline < after
+        return (stage, None) if waits else (urgent.stage, urgent)
 
     def _start(
         self, stage: int, fit: list[Request], now: float, starts: float, predicted: float

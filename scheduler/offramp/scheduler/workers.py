@@ -1,5 +1,7 @@
 """Which workers run a batch, and when each is predicted to be free."""
 
+from math import inf
+
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.request import Request
 
@@ -26,6 +28,13 @@ class Workers:
     def free_at(self) -> float:
         """When the first worker is predicted to be free of all that runs; 0 if one is."""
         return 0.0 if self.free > 0 else sorted(self._ends.values())[-self.free]
+
+    def next_free(self, now: float) -> float:
+        """When another worker is predicted to be free than the one that runs what is cut now."""
+        if self.free > 1:
+            return now
+        ends = sorted(self._ends.values())[1 - self.free :]
+        return ends[0] if ends else inf
 
     @property
     def finished(self) -> float:

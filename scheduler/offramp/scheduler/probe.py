@@ -1,0 +1,34 @@
+"""Deadlines that prediction alone would refuse, tried now and then: else it might never learn.
+
+Only steps teach what a step costs, and a refusal runs none. So where all deadlines are short one
+slow step, of a machine that stood still for a moment, would refuse them for ever.
+"""
+
+from offramp.scheduler.request import Request
+
+STALE = 1.0
+"""Seconds without a step after which what is predicted may be tried."""
+
+
+class Probe:
+    """The request that is tried. As long as such requests are in time the next may be tried too."""
+
+    def __init__(self) -> None:
+        self._request: Request | None = None
+        self._in_time = False
+
+    def begin(self, request: Request, quiet: float) -> bool:
+        """Whether to try a request, where nothing is held and no step ended for `quiet` seconds."""
+        if quiet < STALE and not self._in_time:
+            return False
+        self._request, self._in_time = request, False
+        return True
+
+    def tries(self, request: Request) -> bool:
+        """Whether this request runs whatever is predicted."""
+        return request is self._request
+
+    def ran(self, request: Request, now: float) -> None:
+        """Hear that a request has been through its first stage."""
+        if request is self._request:
+            self._request, self._in_time = None, now <= request.terms.deadline
