@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import offramp, run
+from command import offramp, run, served
 from service import SHIPPED
 from tiny import tiny_checkpoint
 
@@ -59,6 +59,20 @@ def test_texts_come_from_arguments_files_and_standard_input(
 
 def parsed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_one_token_file_serves_both_ends(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens, empty = tmp_path / "tokens", tmp_path / "empty"
+    tokens.write_text("\n new-secret\nold-secret\n")
+    empty.write_text("\n \n")
+    with served("--checkpoint", checkpoint, "--token-file", tokens) as server:
+        common = ("classify", "--json", "--address", server.address)
+        assert run(*common, "--token-file", tokens, "fine") == 0
+        assert [one["text"] for one in parsed(capsys)] == ["fine"]
+        assert run(*common, "--token-file", empty, "fine") == 1
+    assert "empty holds no token" in capsys.readouterr().err
 
 
 def test_a_table_for_a_person(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

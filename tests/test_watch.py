@@ -16,7 +16,7 @@ from service import word_service
 
 from offramp.cli.figures import Figures, Scrape
 from offramp.cli.screen import sparkline
-from offramp.cli.watch import Watch, main
+from offramp.cli.watch import Watch, main, metrics_address
 from offramp.server.telemetry.setup import configure
 
 BEFORE = """
@@ -107,6 +107,21 @@ async def test_a_picture_of_a_real_server(
 def test_a_server_without_metrics_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["127.0.0.1:1"]) == 1
     assert "OTEL_METRICS_EXPORTER=prometheus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("localhost", "localhost:9464"),
+        ("localhost:80", "localhost:80"),
+        ("::1", "[::1]:9464"),
+        ("[::1]", "[::1]:9464"),
+        ("[::1]:80", "[::1]:80"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:9464"),
+    ],
+)
+def test_a_host_may_be_any_address(host: str, address: str) -> None:
+    assert metrics_address(host) == address
 
 
 class Told:

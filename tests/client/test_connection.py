@@ -1,13 +1,15 @@
 """One client over the life of its servers: restarts, connections that come of age, timeouts."""
 
 import asyncio
+from math import inf, nan
 from pathlib import Path
 
 import pytest
 from service import PATIENCE, WordBackend, eventually, word_service
 from tiny import tiny_checkpoint
 
-from offramp.client import AsyncClient, DeadlineExceededError, UnavailableError
+from offramp.client import AsyncClient, Client, DeadlineExceededError, UnavailableError
+from offramp.client.channel import UNBOUNDED, channel_options
 from offramp.server.app import App
 from offramp.server.config import ServerConfig
 
@@ -33,6 +35,10 @@ async def test_a_client_outlives_its_server(tmp_path: Path) -> None:
         await second.stop()
 
 
+def test_a_server_that_is_back_is_found_within_seconds() -> None:
+    assert dict(channel_options(retries=True))["grpc.max_reconnect_backoff_ms"] == 2000
+
+
 async def test_connections_that_come_of_age_lose_no_call(tmp_path: Path) -> None:
     async with word_service(tmp_path, max_connection_age=0.1) as service:
         loop = asyncio.get_running_loop()
@@ -50,6 +56,34 @@ async def test_a_stream_ends_at_its_timeout(tmp_path: Path) -> None:
             await anext(answers)
         service.backend.unplug()
         await eventually(lambda: service.scheduler.idle and service.held == (0, 0))
+
+
+@pytest.mark.parametrize("endless", [UNBOUNDED, 1e12, inf])
+async def test_a_timeout_beyond_all_bounds_is_none(endless: float, tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        assert (await service.client.classify("easy", timeout=endless)).label == "yes"
+        many = service.client.classify_many(["easy"], timeout=endless)
+        assert [answer.label async for answer in many] == ["yes"]
+
+        def program() -> None:
+            with Client(service.address, timeout=endless) as client:
+                assert client.classify("easy").label == "yes"
+
+        await asyncio.to_thread(program)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -inf, nan])
+def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
+    with pytest.raises(ValueError, match="above 0 seconds"):
+        Client("127.0.0.1:1", timeout=timeout)
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "line\n", "tökén", "bell\x07"])
+def test_a_token_that_cannot_travel_is_refused_untold(token: str) -> None:
+    for client in (Client, AsyncClient):
+        with pytest.raises(ValueError, match="printable ASCII on one line") as refused:
+            client("127.0.0.1:1", token=token)
+        assert token not in str(refused.value)
 
 
 async def test_an_address_of_ip_version_6(tmp_path: Path) -> None:

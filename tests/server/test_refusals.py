@@ -15,8 +15,10 @@ from google.rpc.status_pb2 import Status
 from service import PATIENCE, eventually, word_service
 from wire import detail, metadata_of, reason, status_of, streamed, unary, wire
 
+from offramp.client import ModelNotFoundError
 from offramp.model.tokenizer import TextTokenizer
 from offramp.server.config import Limits
+from offramp.server.statuses import LONGEST_MESSAGE, LONGEST_NAME
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
 from offramp.v1 import model_service_pb2 as models_pb
@@ -36,6 +38,8 @@ Options = pb.ClassifyOptions
         (unary("fine", options=Options(threshold=1.5)), "options.threshold"),
         (unary("fine", options=Options(threshold=nan)), "options.threshold"),
         (unary("fine", options=Options(max_accuracy_drop=-0.1)), "options.max_accuracy_drop"),
+        (unary("fine", options=Options(max_accuracy_drop=1.1)), "options.max_accuracy_drop"),
+        (unary("fine", options=Options(max_accuracy_drop=nan)), "options.max_accuracy_drop"),
         (unary("fine", options=Options(min_exit=3)), "options.min_exit"),
         (unary("fine", options=Options(max_exit=3)), "options.max_exit"),
         (unary("fine", options=Options(min_exit=2, max_exit=1)), "options.min_exit"),
@@ -73,6 +77,23 @@ async def test_an_unknown_model_is_a_resource_not_found(tmp_path: Path) -> None:
             resource = detail(status, ResourceInfo)
             assert (resource.resource_type, resource.resource_name) == ("model", "other")
             assert "words" in status.message
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\N{PILE OF POO}", "\x00", "%"])
+async def test_a_name_without_end_is_told_in_part(letter: str, tmp_path: Path) -> None:
+    name = letter * 10_000
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await raw.models.GetModel(models_pb.GetModelRequest(name=name))
+        assert refused.value.code() is Code.NOT_FOUND
+        status = status_of(refused.value)
+        told = detail(status, ResourceInfo).resource_name
+        assert letter * 40 in told
+        assert len(told) <= LONGEST_NAME
+        assert len(status.message) <= LONGEST_MESSAGE
+        assert status.message.endswith("is served here; there are words")
+        with pytest.raises(ModelNotFoundError, match="there are words"):
+            await service.client.classify("fine", model=name)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x04\x0a\x02\xc3\x28"])

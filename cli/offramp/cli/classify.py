@@ -80,14 +80,24 @@ def _show_table(answered: Iterator[tuple[Text, Outcome]]) -> int:
 @contextmanager
 def _client(args: argparse.Namespace) -> Generator[Client]:
     if args.address:
-        token = args.token_file and args.token_file.read_text(encoding="utf-8").strip()
-        with Client(args.address, credentials=_credentials(args), token=token) as client:
+        with Client(args.address, credentials=_credentials(args), token=_token(args)) as client:
             yield client
         return
     from offramp.cli.shipped import local_server  # noqa: PLC0415 - needs the server extra
 
     with local_server(args.checkpoint) as address, Client(address) as client:
         yield client
+
+
+def _token(args: argparse.Namespace) -> str | None:
+    """The first token of the file, which may be the one that `offramp serve` takes."""
+    if args.token_file is None:
+        return None
+    lines = args.token_file.read_text(encoding="utf-8").splitlines()
+    token = next(filter(None, map(str.strip, lines)), None)
+    if token is None:
+        raise ValueError(f"{args.token_file} holds no token; write one on a line")
+    return token
 
 
 def _credentials(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
@@ -173,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, help="what to start it with (default: the shipped one)")
     add("--tls", action="store_true", help="connect with TLS, trusting the system's authorities")
     add("--ca", type=Path, metavar="FILE", help="connect with TLS, trusting this authority (PEM)")
-    add("--token-file", type=Path, metavar="FILE", help="file with the token to send")
+    add("--token-file", type=Path, metavar="FILE", help="send the first token of this file")
     add("--timeout", type=float, metavar="SECONDS", help="for all texts (default: no bound)")
 
     how = parser.add_argument_group("how")

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections import deque
 from collections.abc import Sequence
+from ipaddress import AddressValueError, IPv6Address
 from itertools import pairwise
 from math import inf
 
@@ -78,7 +79,7 @@ class Watch:
 def main(arguments: Sequence[str]) -> int:
     """Watch until interrupted; returns the exit status."""
     args = _parser().parse_args(arguments)
-    address = args.host if ":" in args.host else f"{args.host}:{PORT}"
+    address = metrics_address(args.host)
     watch = Watch(address, args.interval)
     try:
         watch.scrape()
@@ -101,6 +102,14 @@ def main(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def metrics_address(host: str) -> str:
+    """HOST:PORT of HOST, which may have its port already; an IPv6 address goes in brackets."""
+    try:
+        return f"[{IPv6Address(host.removeprefix('[').removesuffix(']'))}]:{PORT}"
+    except AddressValueError:
+        return host if ":" in host else f"{host}:{PORT}"
 
 
 def _clock() -> str:

@@ -57,10 +57,13 @@ class AsyncClient:
         """Connect lazily to HOST:PORT; `timeout` in seconds is that of calls that name none.
 
         With `credentials` (such as `grpc.ssl_channel_credentials()`) the connection is TLS;
-        `token` goes with every call as a bearer token. Without `retries` a refusal is raised at
-        once, for callers who count them or who know better when to come again.
+        `token`, printable ASCII, goes with every call as a bearer token. Without `retries` a
+        refusal is raised at once, for callers who count them or who know better when to come
+        again. A `timeout` of None or `math.inf` is no bound. Raises ValueError.
         """
         self._address = address
+        self._metadata = call_metadata(token)
+        self._timeout = timeout_of(None, timeout)
         options = channel_options(retries=retries)
         self._channel = (
             grpc.aio.insecure_channel(address, options)
@@ -70,8 +73,6 @@ class AsyncClient:
         classifier, models = ClassifierServiceStub(self._channel), ModelServiceStub(self._channel)
         self._classifier = cast("ClassifierServiceAsyncStub", classifier)
         self._models = cast("ModelServiceAsyncStub", models)
-        self._metadata = call_metadata(token)
-        self._timeout = timeout_of(None, timeout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._address!r})"

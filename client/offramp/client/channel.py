@@ -5,6 +5,9 @@ import json
 DEFAULT_TIMEOUT = 30.0
 """Seconds that a call may take when it is not told otherwise; a stream is not bounded."""
 
+UNBOUNDED = 1e9
+"""Seconds above which a timeout is none: gRPC's clock would overflow and the call end at once."""
+
 RETRIES = {
     "maxAttempts": 4,
     "initialBackoff": "0.05s",
@@ -35,19 +38,29 @@ def channel_options(*, retries: bool) -> tuple[tuple[str, str | int], ...]:
     return (
         ("grpc.max_receive_message_length", -1),
         ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.max_reconnect_backoff_ms", 2000),  # else up to two minutes after a server is back
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         ("grpc.enable_retries", int(retries)),
     )
 
 
 def call_metadata(token: str | None) -> Metadata:
-    """What goes with every call: the token, if there is one."""
-    return () if token is None else (("authorization", f"Bearer {token}"),)
+    """What goes with every call: the token, if there is one; raises ValueError."""
+    if token is None:
+        return ()
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("a token must be printable ASCII on one line; strip it of line breaks")
+    return (("authorization", f"Bearer {token}"),)
 
 
 def timeout_of(own: float | None, default: float | None) -> float | None:
-    """The timeout of a call in seconds, its own before the client's; raises ValueError."""
+    """The timeout of a call in seconds, its own before the client's; raises ValueError.
+
+    None is no bound, and so is what is above `UNBOUNDED`, such as `math.inf`.
+    """
     timeout = default if own is None else own
-    if timeout is not None and not timeout > 0:
+    if timeout is None:
+        return None
+    if not timeout > 0:
         raise ValueError(f"a timeout must be above 0 seconds, not {timeout}")
-    return timeout
+    return timeout if timeout <= UNBOUNDED else None

@@ -32,6 +32,10 @@ from offramp.server.errors import (
 DOMAIN = "offramp"
 DRAINING_RETRY = 1.0
 """Seconds after which a client may look for another server."""
+LONGEST_MESSAGE = 300
+LONGEST_NAME = 100
+"""Characters told of what a client sent or a server serves: a status whose metadata are beyond
+8 KiB never arrives as itself."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -43,6 +47,12 @@ class Row:
     code: grpc.StatusCode
     reason: str
     details: Callable[[Any], list[Message]]
+
+
+def _short(text: str, most: int) -> str:
+    """The text, or its two ends if it has more than `most` characters."""
+    end = most // 2 - 2
+    return text if len(text) <= most else f"{text[:end]} … {text[-end:]}"
 
 
 def _retry(seconds: float) -> RetryInfo:
@@ -76,7 +86,9 @@ TABLE: dict[type[Exception], Row] = {
     ModelNotFoundError: Row(
         grpc.StatusCode.NOT_FOUND,
         "MODEL_NOT_FOUND",
-        lambda error: [ResourceInfo(resource_type="model", resource_name=error.name)],
+        lambda error: [
+            ResourceInfo(resource_type="model", resource_name=_short(error.name, LONGEST_NAME))
+        ],
     ),
     QueueFullError: Row(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -104,11 +116,11 @@ def reason_of(error: BaseException) -> str:
 def status_of(error: BaseException) -> Status:
     """The wire form of an error; one that is not in the table tells nothing of itself."""
     row = _row(error)
-    message = str(error) if row is not UNEXPECTED else "the server failed; see its log"
+    told = str(error) if row is not UNEXPECTED else "the server failed; see its log"
     metadata = _predicted(error) if isinstance(error, DeadlineUnreachableError) else {}
     info = ErrorInfo(reason=row.reason, domain=DOMAIN, metadata=metadata)
     code: int = row.code.value[0]
-    status = Status(code=code, message=message)
+    status = Status(code=code, message=_short(told, LONGEST_MESSAGE))
     for detail in (info, *row.details(error)):
         status.details.add().Pack(detail)
     return status
