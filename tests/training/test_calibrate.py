@@ -1,10 +1,12 @@
 """Calibration on made-up logits: honest probabilities, and promises that are kept."""
 
 from dataclasses import replace
+from math import nan
 
 import pytest
 import torch
 from synthetic import EXIT_LAYERS, logits_and_labels
+from torch.nn.functional import cross_entropy
 
 from offramp.model.calibration import Calibration
 from offramp.model.rules import ExitRule, RuleKind, score_exits
@@ -25,6 +27,22 @@ def test_a_temperature_is_found_again() -> None:
     logits = torch.randn(20_000, 4, generator=draw) * 2
     labels = torch.multinomial(logits.softmax(-1), 1, generator=draw).squeeze(1)
     assert fit_temperature(logits * 2.5, labels) == pytest.approx(2.5, rel=0.03)
+
+
+def test_a_temperature_is_a_minimum_with_many_labels() -> None:
+    logits = torch.nn.functional.one_hot(torch.arange(32), 72).float()
+    labels = torch.arange(32)
+    labels[0] = 71
+    found = fit_temperature(logits, labels)
+    tried = torch.logspace(-2, 2, 401).tolist()
+    losses = [cross_entropy(logits / at, labels).item() for at in (found, *tried)]
+    assert losses[0] <= min(losses) + 1e-4
+
+
+def test_a_temperature_follows_the_size_of_the_logits() -> None:
+    logits, labels = logits_and_labels(500, 3)
+    usual = fit_temperature(logits[0], labels)
+    assert fit_temperature(logits[0] / 1000, labels) == pytest.approx(usual / 1000, rel=1e-5)
 
 
 def test_calibration_makes_probabilities_honest() -> None:
@@ -162,6 +180,11 @@ def test_nothing_is_promised_without_a_test() -> None:
 def test_too_few_rows_and_impossible_settings() -> None:
     with pytest.raises(ValueError, match="20 examples"):
         calibrated(0, rows=10)
+    for budget in (50.0, nan):
+        with pytest.raises(ValueError, match="the last after layer 4"):
+            calibrated(0, budget=budget)
+    with pytest.raises(ValueError, match="64 bits"):
+        calibrated(2**63)
     with pytest.raises(ValueError, match="first exit"):
         calibrated(0, budget=0.5)
     with pytest.raises(ValueError, match="fitting share"):

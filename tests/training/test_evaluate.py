@@ -22,6 +22,7 @@ from offramp.training.calibrate import calibrate as calibrate_checkpoint
 from offramp.training.clock import EarlyExits, time_thresholds
 from offramp.training.data import UNLABELLED, Dataset, Example, load_dataset
 from offramp.training.evaluate import evaluate
+from offramp.training.plots import exits_by_group, svg
 
 WORDS = ("plug", "poison", "easy", "hard", "fine", "film")
 
@@ -120,6 +121,18 @@ def test_the_default_threshold_of_the_own_rule_is_timed(directory: Path) -> None
     }
     assert [kind for kind, thresholds in timed.items() if 0.777 in thresholds] == ["max_prob"]
     assert timed["max_prob"] == sorted(timed["max_prob"])
+
+
+def test_a_report_on_few_rows_tells_each_once_and_takes_any_label(directory: Path) -> None:
+    figure = svg(exits_by_group([("$10_$ (50% right)", (0.5, 0.5))], (1, 2)))
+    assert figure.startswith("<svg")
+    few = directory / "few.jsonl"
+    few.write_text("".join(f'{{"text": "film {word}", "label": 0}}\n' for word in WORDS[:5]))
+    out = directory / "out.html"
+    common = ["--checkpoint", str(directory / "tiny"), "--data", str(few), "--timed-rows", "0"]
+    assert evaluate_command([*common, "--html", str(out)]) == 0
+    page = out.read_text()
+    assert [page.count(f"film {word}<") for word in WORDS[:5]] == [2] * 5
 
 
 def test_calibration_draws_reliability(directory: Path) -> None:

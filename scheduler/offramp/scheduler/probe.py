@@ -4,22 +4,27 @@ Only steps teach what a step costs, and a refusal runs none. So where all deadli
 slow step, of a machine that stood still for a moment, would refuse them for ever.
 """
 
+from math import inf
+
 from offramp.scheduler.request import Request
 
 STALE = 1.0
-"""Seconds without a step after which what is predicted may be tried."""
+"""Seconds of refusals without a step between them after which one is tried."""
 
 
 class Probe:
-    """The request that is tried. As long as such requests are in time the next may be tried too."""
+    """The request that is tried. As long as such requests are in time the next is tried too."""
 
     def __init__(self) -> None:
         self._request: Request | None = None
         self._in_time = False
+        self._refused = -inf
 
-    def begin(self, request: Request, quiet: float) -> bool:
-        """Whether to try a request, where nothing is held and no step ended for `quiet` seconds."""
-        if quiet < STALE and not self._in_time:
+    def begin(self, request: Request, now: float, stepped: float) -> bool:
+        """Whether to try a request where nothing is held and the last step ended at `stepped`."""
+        if self._refused <= stepped:
+            self._refused = now
+        if now - self._refused < STALE and not self._in_time:
             return False
         self._request, self._in_time = request, False
         return True

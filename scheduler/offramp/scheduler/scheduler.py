@@ -250,8 +250,8 @@ class Scheduler:
 
     def _may_try(self, request: Request, now: float) -> bool:
         """Whether a deadline that seems out of reach is tried, to learn whether it is."""
-        in_time = now < request.terms.deadline
-        return in_time and self.idle and self._probe.begin(request, now - self._workers.finished)
+        ahead = now < request.terms.deadline
+        return ahead and self.idle and self._probe.begin(request, now, self._workers.finished)
 
     def _choose(self, now: float) -> tuple[int | None, Request | None]:
         """The lines' stage; or that of a request whose deadline can't wait for it, and this."""

@@ -51,6 +51,8 @@ class CalibrationConfig:
     def __post_init__(self) -> None:
         if not 0 < self.fit_share < 1:
             raise ValueError(f"the fitting share must be between 0 and 1, not {self.fit_share}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"the seed must fit 64 bits, not {self.seed}")
         if self.accuracy_drop is not None and not 0 <= self.accuracy_drop <= 1:
             raise ValueError(f"the accuracy drop must be in 0 to 1, not {self.accuracy_drop}")
 

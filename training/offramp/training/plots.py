@@ -113,7 +113,8 @@ def exits_by_group(shares: Sequence[tuple[str, Sequence[float]]], layers: Sequen
                     fontsize=8,
                 )
             left += share
-    axes.set_yticks(range(len(shares)), [name for name, _ in reversed(shares)], fontsize=8)
+    names = [name for name, _ in reversed(shares)]
+    axes.set_yticks(range(len(shares)), names, fontsize=8, parse_math=False)
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of texts, by the layer they leave after", fontsize=8)
     _clean(axes)

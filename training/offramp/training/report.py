@@ -63,7 +63,7 @@ def report(evaluated: Evaluated, checkpoint: Checkpoint, dataset: Dataset, sourc
             exits_by_group(_by_class(evaluated, checkpoint.config.labels), evaluation.exit_layers)
         ),
         hardest=told[:EXAMPLES],
-        easiest=told[: -EXAMPLES - 1 : -1],
+        easiest=told[::-1][:EXAMPLES],
     )
 
 
@@ -110,7 +110,7 @@ def _by_class(evaluated: Evaluated, names: Sequence[str]) -> list[tuple[str, lis
 
 
 def _told(evaluated: Evaluated, checkpoint: Checkpoint, dataset: Dataset) -> list[Told]:
-    """The hardest examples first, the easiest last.
+    """The hardest examples first, the easiest last, each once.
 
     Hard is what the exits give the true label little probability for, over all of them.
     """
@@ -131,5 +131,5 @@ def _told(evaluated: Evaluated, checkpoint: Checkpoint, dataset: Dataset) -> lis
             last_confidence=confidences[-1, row].item(),
             layer=layers[int(evaluated.sweep.exits[0, row])],
         )
-        for row in (*order[:EXAMPLES], *order[-EXAMPLES:])
+        for row in (*order[:EXAMPLES], *order[EXAMPLES:][-EXAMPLES:])
     ]

@@ -1,5 +1,6 @@
 """Temperatures, and how well probabilities keep their word."""
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,9 +9,12 @@ from torch import Tensor
 
 from offramp.model.readings import read
 
-NEWTON_STEPS = 50
-HIGHEST_TEMPERATURE = 20.0
-"""Bounds the fit, with its inverse, where every answer is right and no minimum exists."""
+HALVINGS = 60
+WIDEST = 100.0
+"""Bounds the fit, in standard deviations of the logits, with its inverse.
+
+Where every answer is right, or none is better than a guess, no minimum exists.
+"""
 
 BINS = 15
 
@@ -18,18 +22,20 @@ BINS = 15
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that minimises the negative log-likelihood of `[rows, labels]` logits.
 
-    The likelihood is convex in the inverse temperature, so Newton's method finds the minimum.
+    It is convex in the inverse temperature, so its derivative, the logit to be expected less that
+    of the label, rises from below zero to above: halving finds where. A multiple of the logits has
+    that multiple of the temperature.
     """
     logits = logits.double()
     labelled = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    inverse = torch.ones((), dtype=torch.float64)
-    for _ in range(NEWTON_STEPS):
-        probabilities = (logits * inverse).softmax(-1)
-        mean = (probabilities * logits).sum(-1)
-        variance = (probabilities * logits.square()).sum(-1) - mean.square()
-        step = (mean - labelled).mean() / variance.mean().clamp(min=1e-12)
-        inverse = (inverse - step).clamp(1 / HIGHEST_TEMPERATURE, HIGHEST_TEMPERATURE)
-    return (1 / inverse).item()
+    spread = logits.std(-1, correction=0).mean().clamp(min=1e-12)
+    low, high = -math.log(WIDEST), math.log(WIDEST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        probabilities = (logits * (math.exp(middle) / spread)).softmax(-1)
+        expected = (probabilities * logits).sum(-1)
+        low, high = (middle, high) if expected.mean() < labelled.mean() else (low, middle)
+    return spread.item() / math.exp(high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,10 +77,11 @@ def tune_thresholds(
     For each price of a layer, coordinate ascent on agreement less price times mean layers, from
     the best threshold that all exits share; of what that visits, what the aim finds best.
     """
-    if aim.budget is not None and aim.budget < exit_layers[0]:
+    first, last = exit_layers[0], exit_layers[-1]
+    if aim.budget is not None and not first <= aim.budget <= last:
         raise ValueError(
             f"a budget of {aim.budget:g} mean layers can't be kept: the first exit is after layer"
-            f" {exit_layers[0]}"
+            f" {first}, the last after layer {last}"
         )
     steps = torch.linspace(0, 1, CANDIDATES, dtype=torch.float64)
     candidates = scores.quantile(steps, dim=1).clamp(0.01, 0.9999)
