@@ -13,7 +13,7 @@ from tiny import tiny_checkpoint
 
 from offramp.model import checkpoint as checkpoints
 from offramp.model.calibration import Calibration
-from offramp.model.checkpoint import digest_of, load_checkpoint, save_checkpoint
+from offramp.model.checkpoint import digest_of, load_checkpoint, name_of, save_checkpoint
 from offramp.model.errors import CheckpointError
 
 
@@ -104,6 +104,17 @@ def test_a_link_that_moves_while_it_is_read_changes_nothing(
     loaded = load_checkpoint(link)
     assert (loaded.config.labels, loaded.digest) == (("no", "yes"), digest_of(one))
     assert load_checkpoint(link).digest == digest_of(other)
+
+
+def test_the_name_is_that_of_the_path_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, link = tiny_checkpoint(tmp_path / "v1"), tmp_path / "current"
+    link.symlink_to(directory)
+    monkeypatch.chdir(directory)
+    assert load_checkpoint(link).name == "current"
+    assert load_checkpoint(Path()).name == "v1"
+    assert [name_of(path) for path in (link / ".", Path("../current"))] == ["current"] * 2
 
 
 def test_files_that_change_while_they_are_read_are_refused(

@@ -11,11 +11,12 @@ from offramp.server.telemetry.process_metrics import watch_memory
 from offramp.server.telemetry.registry import Registry
 
 
-def read(device: str) -> dict[str, tuple[float, object]]:
-    """Value and device attribute of each memory gauge."""
+def read(device: str, forgotten: str = "") -> dict[str, tuple[float, object]]:
+    """Value and device attribute of each memory gauge, after a model was forgotten."""
     registry, reader = Registry(), InMemoryMetricReader()
     registry.attach(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
     watch_memory(registry, torch.device(device))
+    registry.forget(forgotten)
     data = reader.get_metrics_data()
     assert data is not None
     return {
@@ -27,7 +28,7 @@ def read(device: str) -> dict[str, tuple[float, object]]:
 
 
 def test_a_cpus_is_the_process_among_all_there_is() -> None:
-    found = read("cpu")
+    found = read("cpu", forgotten="cpu")
     used, limit = found["offramp.device.memory.used"], found["offramp.device.memory.limit"]
     assert 2**24 < used[0] < limit[0]
     assert used[1] == limit[1] == "cpu"

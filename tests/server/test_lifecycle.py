@@ -1,13 +1,16 @@
 """Starting, being probed, draining on SIGTERM: a server among balancers and restarts."""
 
 import asyncio
+import os
 import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from command import served
+from command import COMMAND, served
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from service import PATIENCE, SHIPPED, WordBackend, eventually, word_service
@@ -107,6 +110,53 @@ async def test_draining_answers_all_of_a_message_that_was_read(tmp_path: Path) -
         assert sorted(found) == sorted(names)
         assert reason(status_of(ended.value)) == "DRAINING"
         await stopping
+
+
+async def test_streams_of_health_and_reflection_end_with_the_drain(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        held = asyncio.ensure_future(service.client.classify("plug"))
+        await service.backend.is_plugged()
+        watches: list[Any] = [
+            health_pb2_grpc.HealthStub(raw.channel).Watch(health_pb2.HealthCheckRequest())
+            for _ in range(3)
+        ]
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(raw.channel)
+        call = reflection.ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert (await call.read()).HasField("list_services_response")
+        for watch in watches:
+            assert (await watch.read()).status == SERVING
+        stopping = asyncio.ensure_future(service.app.stop())
+        for watch in watches:
+            assert (await watch.read()).status == NOT_SERVING
+        for stream in (*watches, call):
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await stream.read()
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "draining" in str(ended.value.details())
+        assert not held.done()  # ours has all of the grace
+        service.backend.unplug()
+        assert (await held).label == "yes"
+        await stopping
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_loads_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+    config = tiny_checkpoint(tmp_path / "words") / "config.json"
+    config.unlink()
+    os.mkfifo(config)  # whoever reads it waits
+
+    command = [*COMMAND, "serve", "--checkpoint", str(config.parent), "--address", "127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            writer = os.open(config, os.O_WRONLY)  # waits until it is read
+            process.send_signal(number)
+            assert process.wait(PATIENCE) == 128 + number
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+            os.close(writer)
+        finally:
+            process.kill()
 
 
 async def test_a_dead_engine_ends_the_server_at_once(tmp_path: Path) -> None:

@@ -9,20 +9,23 @@ import threading
 import urllib.request
 import weakref
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import served
 from loglines import written
-from service import WordBackend, eventually, word_service
+from service import PATIENCE, WordBackend, eventually, word_service
 from tiny import tiny_checkpoint
+from wire import streamed, wire
 
 from offramp.client import AsyncClient, ModelInfo
 from offramp.model.tokenizer import TextTokenizer
 from offramp.scheduler.errors import DrainingError
 from offramp.scheduler.request import Terms
 from offramp.server.app import App
-from offramp.server.config import ServerConfig
+from offramp.server.config import Limits, ServerConfig
 from offramp.server.telemetry.setup import configure
 
 OLD, NEW = ("no", "yes"), ("bad", "good")
@@ -122,6 +125,69 @@ async def test_who_holds_the_old_one_for_too_long_is_told_to_come_again(tmp_path
     await app.stop()
 
 
+@pytest.mark.parametrize("waits_for", ["window", "room"])
+async def test_a_text_that_waits_for_the_old_one_goes_to_the_new_one(
+    tmp_path: Path, waits_for: str
+) -> None:
+    backends: list[WordBackend] = []
+
+    def make(*given: Any) -> WordBackend:  # noqa: ANN401
+        backends.append(WordBackend(*given))
+        return backends[-1]
+
+    limits = Limits(slots=1, max_batch_rows=1, at_once=0.0, alone_at_once=0.0)
+    config = ServerConfig(
+        "127.0.0.1:0",
+        (tiny_checkpoint(tmp_path / "words"),),
+        workers=2,  # one is plugged, the other warms the new one up
+        threads=1,
+        limits=replace(limits, max_queue_requests=1 if waits_for == "room" else 9),
+        stream_window=1 if waits_for == "window" else 9,
+        drain_grace=0.0,
+    )
+    app = App(config, make_backend=make)
+    names, labels = ["plug", *map(str, range(9))], dict[str, str]()
+    async with wire(await app.start()) as raw:
+        call = raw.classifier.StreamClassifyText(timeout=PATIENCE)  # type: ignore[call-arg]
+        await call.write(streamed((name, "plug" if name == "plug" else "easy") for name in names))
+        await call.done_writing()
+        old = app.models.get("")
+        await backends[0].is_plugged()
+        await eventually(lambda: old.engine.scheduler.queued == (waits_for == "room"))
+        tiny_checkpoint(tmp_path / "words", NEW)
+        swap = asyncio.ensure_future(app.swap())
+        await eventually(lambda: isinstance(old.engine.scheduler.refusal(0.0), DrainingError))
+        backends[0].unplug()
+        async for message in call:
+            labels |= {
+                one.correlation_id: one.result.classification.label for one in message.results
+            }
+        await swap
+    await app.stop()
+    assert sorted(labels) == sorted(names)
+    assert labels["plug"] == "yes"
+    assert {labels[name] for name in names[2:]} == {"good"}
+
+
+async def test_a_link_keeps_its_name_wherever_it_leads(tmp_path: Path) -> None:
+    first, second = tiny_checkpoint(tmp_path / "v1"), tiny_checkpoint(tmp_path / "v2", NEW)
+    current, served_names = tmp_path / "current", list[str]()
+    current.symlink_to(first)
+    config = ServerConfig("127.0.0.1:0", (current, first))  # one directory under two names
+
+    async def names(app: App) -> list[str]:
+        async with AsyncClient(await app.start()) as client:
+            return [model.name for model in await client.list_models()]
+
+    for leads_to in (first, second):
+        current.unlink()
+        current.symlink_to(leads_to)
+        app = App(config, make_backend=WordBackend)
+        served_names += await names(app)
+        await app.stop()
+    assert served_names == ["current", "v1"] * 2
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated", "foreign"])
 async def test_a_broken_checkpoint_changes_nothing_but_the_log(tmp_path: Path, damage: str) -> None:
     async with word_service(tmp_path) as service:
@@ -194,6 +260,6 @@ async def test_sighup_swaps_a_real_server(tmp_path: Path) -> None:
                 while (await info(client)).digest == before.digest:
                     assert (await client.classify("fine film")).label in {*OLD, *NEW}
             assert (await client.classify("fine film")).label in NEW
-            assert (await info(client)).name == before.name == "first"
+            assert (await info(client)).name == before.name == "current"
         server.process.terminate()
         assert await asyncio.to_thread(server.process.wait, 30) == 0

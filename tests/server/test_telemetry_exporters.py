@@ -13,10 +13,11 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
-from service import word_service
+from service import PATIENCE, word_service
 
+from offramp.server.telemetry import setup
 from offramp.server.telemetry.logs import LogFormat, configure_logging
-from offramp.server.telemetry.setup import configure
+from offramp.server.telemetry.setup import Telemetry, configure
 
 
 @pytest.fixture
@@ -60,6 +61,19 @@ async def test_otlp_over_http_carries_all_three(
     sent = ExportMetricsServiceRequest.FromString(received["/v1/metrics"][-1])
     scope = sent.resource_metrics[0].scope_metrics[0]
     assert "offramp.exits" in {metric.name for metric in scope.metrics}
+
+
+def test_who_cannot_send_what_is_left_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "CLOSING", 1.0)
+    gone, closed = threading.Event(), list[str]()
+
+    def stuck() -> None:
+        gone.wait(PATIENCE)
+        closed.append("stuck")
+
+    Telemetry(closers=(stuck, lambda: closed.append("quick"), stuck)).close()
+    assert closed == ["quick"]
+    gone.set()
 
 
 def test_the_console_shows_all_three() -> None:

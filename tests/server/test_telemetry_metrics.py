@@ -1,6 +1,7 @@
 """What a server really sends, against the documented table."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ async def test_without_configuration_nothing_is_built(monkeypatch: pytest.Monkey
         ("OTEL_METRICS_EXPORTER", "otpl", "there are console, none, otlp"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "soap", "must be one of grpc, http/protobuf, not 'soap'"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "http", "must be a port"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "99999", "must be a port, 0 to 65535, not '99999'"),
     ],
 )
 def test_a_wrong_variable_is_named(
@@ -117,3 +119,13 @@ def test_a_wrong_variable_is_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=says):
         configure()
+
+
+def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+        monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
+        monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
+        with pytest.raises(OSError, match=f"127.0.0.1:{port}: .* OTEL_EXPORTER_PROMETHEUS_PORT"):
+            configure()

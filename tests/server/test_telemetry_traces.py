@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
-from service import word_service
+from service import eventually, word_service
 from wire import unary, wire
 
 from offramp.client import Client, OfframpError, ServerFailedError
@@ -120,6 +120,25 @@ async def test_a_failure_is_an_error_in_both_spans_and_in_the_step(
     assert client.status.status_code is trace.StatusCode.ERROR
     assert {server.status.code, step.status.code} == {Status.STATUS_CODE_ERROR}
     assert attributes(server.attributes)["error.type"] == "STEP_FAILED"
+
+
+@pytest.mark.parametrize("texts", [1, 2])  # with the call's span, and with their own
+async def test_what_was_cancelled_in_its_step_is_told_nothing_after_its_end(
+    tmp_path: Path, collector: Collector, caplog: pytest.LogCaptureFixture, texts: int
+) -> None:
+    async with word_service(tmp_path, telemetry=configure()) as service, wire(service.address) as w:
+        call = w.classifier.ClassifyText(unary(*["plug"] * texts))
+        waiting = asyncio.ensure_future(call)
+        await service.backend.is_plugged()
+        call.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await eventually(lambda: not service.app.models.admissions._open)  # pyright: ignore[reportPrivateUsage]
+        service.backend.unplug()
+        await eventually(lambda: service.held == (0, 0))
+    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
+    steps = [span for span in collector.spans if span.name == "offramp.step"]
+    assert steps
+    assert all(step.links for step in steps)
 
 
 async def test_spans_and_links_are_bounded(tmp_path: Path, collector: Collector) -> None:

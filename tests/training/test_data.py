@@ -17,9 +17,9 @@ from offramp.training.records import Columns, DataError
 
 RECORDS: tuple[dict[str, Any], ...] = (
     {"text": "fine, film", "text_pair": "why\nnot", "label": "yes"},
-    {"text": "hard", "text_pair": None, "label": "no"},
+    {"text": "hard", "text_pair": "so", "label": "no"},
 )
-EXPECTED = (Example("fine, film", "why\nnot", 1), Example("hard", None, 0))
+EXPECTED = (Example("fine, film", "why\nnot", 1), Example("hard", "so", 0))
 
 
 def json_lines(path: Path, records: Sequence[object]) -> Path:
@@ -69,11 +69,16 @@ def test_a_dataset_of_the_hugging_face_library_keeps_its_label_names(tmp_path: P
     [
         ('{"text": "a", "label": 0}\n{"text": "b"}', "a.jsonl:2: has no label"),
         ('{"text": "a", "label": true}', "a.jsonl:1: has no label"),
+        ('{"text": "a", "label": " \\t"}', "a.jsonl:1: has no label"),
+        ('{"text": "a", "label": NaN}', "a.jsonl:1: has no label"),
+        ('{"text": "a", "label": 0.5}', "a.jsonl:1: label 0.5 is a number with a fraction"),
+        ('{"text": "a", "label": "\\ud800"}', "a.jsonl:1: 'label' holds half a character"),
+        ('{"text": "a", "label": "no"}', "a.jsonl: has one label only, 'no'; it takes two$"),
         ('{"text": " ", "label": 0}', "a.jsonl:1: has no text"),
         ('{"text": "a", "label": 0}\n\n{"text', "a.jsonl:3: is not JSON"),
         ("[1]", "a.jsonl:1: must be a JSON object"),
         ('{"text": "a", "text_pair": 3, "label": 0}', "a.jsonl:1: text_pair"),
-        ('{"text": "a", "label": -2}', "a.jsonl:1: label -2 is not in 0 to"),
+        ('{"text": "a", "label": -2}', "a.jsonl:1: label -2 is negative"),
         ('{"text": "a", "label": 0}\n{"text": "a", "label": "no"}', "mixes label names"),
         ("", "holds no examples"),
         ('{"text": "a", "label": 0}\n{"text": "b", "label": "no"}', "a.jsonl:2: mixes label"),
@@ -102,8 +107,10 @@ def test_bad_json_lines(tmp_path: Path, lines: str, cause: str) -> None:
         ("words,label\na,1\n", "a.csv:1: has the columns"),
         ("text,label\na,\n", "a.csv:2: has no label"),
         ('text,label\n"a,1\n', "a.csv:.*CSV"),
-        ("text,label\na," + "9" * 5000, "a.csv:2: is not readable as CSV"),
-        ("text,label\na,1\nb,no\n", "a.csv:3: mixes label names"),
+        ("text,label\na,1\nb, \n", "a.csv:3: has no label"),
+        ("text,label\na,1\nb,NaN\nc,0\n", "a.csv:3: label 'NaN' is how a missing value"),
+        ("text,label\na,no\nb,None\n", "a.csv:3: label 'None' is how .* in a labels.json"),
+        ("text,text,label\na,b,1\n", "a.csv:1: has 2 columns 'text'"),
     ],
     ids=lambda case: case[:40],
 )
@@ -117,7 +124,9 @@ def test_labels_of_dev_must_have_been_trained_on(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text('{"labels": ["no", "yes", "perhaps"]}')
     train = load_dataset(json_lines(tmp_path / "train.jsonl", RECORDS))
     assert train.labels == ("no", "yes", "perhaps")
-    unseen = json_lines(tmp_path / "dev.jsonl", [RECORDS[0], {"text": "x", "label": "perhaps"}])
+    unseen = json_lines(
+        tmp_path / "dev.jsonl", [{"text": "x", "label": "no"}, {"text": "x", "label": "perhaps"}]
+    )
     with pytest.raises(DataError, match=r"dev.jsonl:2: label 'perhaps' has no training example"):
         load_dataset(unseen, train.labels, seen=train.labels_seen)
     unknown = json_lines(tmp_path / "dev.jsonl", [{"text": "x", "label": "never"}])
@@ -165,64 +174,25 @@ def test_no_texts_and_a_second_text_that_is_in_no_record(tmp_path: Path) -> None
         load_dataset(full, columns=Columns(text_pair="hypothesis"))
 
 
-def test_an_index_is_one_of_the_names_that_its_own_source_declares(tmp_path: Path) -> None:
-    (tmp_path / "labels.json").write_text('{"labels": ["yes", "no", "never"]}')
-    dev = json_lines(tmp_path / "dev.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
-    found = load_dataset(dev, ("no", "yes"))
-    assert found.labels == ("no", "yes")
-    assert [example.label for example in found.examples] == [1, 0]
-    foreign = json_lines(
-        tmp_path / "b.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 2}]
-    )
-    with pytest.raises(DataError, match=r"b.jsonl:2: label 'never' is not one of"):
-        load_dataset(foreign, ("no", "yes"))
+def test_a_second_text_is_in_all_records_or_in_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,text_pair,label\na,,1\nb, ,0\n")
+    assert [example.text_pair for example in load_dataset(path).examples] == [None, None]
+    with pytest.raises(DataError, match=r"a.csv: has no second text in 'label2'"):
+        load_dataset(path, columns=Columns(text_pair="label2"))
+    path.write_text("text,text_pair,label\na,c,1\nb,,0\n")
+    lines = json_lines(tmp_path / "b.jsonl", [{"text": "a"}, {"text": "b", "text_pair": "c"}])
+    with pytest.raises(DataError, match=r"a.csv:3: has no second text in 'text_pair', where"):
+        load_dataset(path)
+    with pytest.raises(DataError, match=r"b.jsonl:1: has no second text in 'text_pair', where"):
+        load_unlabelled([lines])
 
 
-def test_an_index_of_a_hugging_face_dataset_is_one_of_its_own_names(tmp_path: Path) -> None:
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])}
-    )
-    made = datasets.Dataset.from_list([{"text": "fine", "label": 0}], features=features)
-    (tmp_path / "films").mkdir()
-    made.to_parquet(tmp_path / "films" / "train.parquet")
-    (example,) = load_dataset(f"{tmp_path / 'films'}:train", ("no", "yes")).examples
-    assert example.label == 1
-
-
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
-@pytest.mark.parametrize(
-    ("labels", "names"),
-    [
-        ([4712, 4711, 4712], ("4711", "4712")),
-        ([5, 1, 3, 2, 4], ("1", "2", "3", "4", "5")),
-        ([10, 9], ("9", "10")),
-        ([2, 0, 1], ("0", "1", "2")),
-    ],
-    ids=str,
-)
-def test_integers_that_nothing_names_are_names(
-    form: str, labels: list[int], names: tuple[str, ...], tmp_path: Path
-) -> None:
-    path = tmp_path / f"a.{form}"
-    if form == "jsonl":
-        json_lines(path, [{"text": "a", "label": label} for label in labels])
-    elif form == "csv":
-        path.write_text("text,label\n" + "".join(f"a,{label}\n" for label in labels))
-    else:
-        parquet.write_table(pa.table({"text": ["a"] * len(labels), "label": labels}), path)
-    places = [names.index(str(label)) for label in labels]
-    for given in (None, names):
-        found = load_dataset(path, given)
-        assert found.labels == names
-        assert [example.label for example in found.examples] == places
-
-
-def test_integers_are_indices_only_where_none_of_them_is_a_name(tmp_path: Path) -> None:
-    indices = json_lines(
-        tmp_path / "a.jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
-    )
-    for given in (("4711", "4712"), ("no", "yes")):
-        assert [example.label for example in load_dataset(indices, given).examples] == [1, 0]
-    mixed = json_lines(tmp_path / "b.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
-    with pytest.raises(DataError, match=r"b.jsonl:2: label '1' is not one of \['0', '2'\]"):
-        load_dataset(mixed, ("0", "2"))
+def test_long_cells(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text("text,label\n" + "a" * 2**18 + ",1\nb,0\n")
+    assert len(load_dataset(tmp_path / "a.csv").examples[0].text) == 2**18
+    (tmp_path / "a.csv").write_text("text,label\n" + "a" * (2**24 + 1) + ",1\n")
+    with pytest.raises(DataError, match="is not readable as CSV: field larger"):
+        load_dataset(tmp_path / "a.csv")
+    assert csv.field_size_limit() == limit

@@ -135,6 +135,27 @@ def test_a_report_on_few_rows_tells_each_once_and_takes_any_label(directory: Pat
     assert [page.count(f"film {word}<") for word in WORDS[:5]] == [2] * 5
 
 
+def test_timing_fewer_than_no_rows_is_refused(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--checkpoint", str(directory / "tiny"), "--data", str(directory / "test.jsonl")]
+    with pytest.raises(SystemExit):
+        evaluate_command([*common, "--timed-rows", "-5"])
+    assert "--timed-rows: must be a number, 0 or more" in capsys.readouterr().err
+
+
+def test_copies_among_the_examples_of_a_promise_are_told(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = [f'{{"text": "film {"easy " * at}", "label": {at % 2}}}\n' for at in range(30)]
+    data = directory / "copies.jsonl"
+    common = ["--checkpoint", str(directory / "tiny"), "--data", str(data)]
+    for copies, told in ((1, False), (3, True)):
+        data.write_text("".join(once * copies))
+        assert calibrate(common) == 0
+        assert ("60 examples repeat others" in capsys.readouterr().out) is told
+
+
 def test_calibration_draws_reliability(directory: Path) -> None:
     common = ["--checkpoint", str(directory / "tiny"), "--data", str(directory / "test.jsonl")]
     assert calibrate([*common, "--png", str(directory / "out.png")]) == 0

@@ -1,6 +1,8 @@
 """What exits send back through shared layers, and the recipes' turns."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from offramp.model.checkpoint import load_checkpoint
 from offramp.model.packing import PackedTokens
 from offramp.model.tokenizer import Tokens
 from offramp.training.optimisation import averaging_step, computes_in_bfloat16, staged_logits
-from offramp.training.recipe import PAPER, Recipe, TrainingConfig
+from offramp.training.recipe import PAPER, RATES, Recipe, TrainingConfig
+from offramp.training.run import Saving
 
 SHARES = {
     "equilibrium": (TrainingConfig(equilibrium=True), (1 / 3, 1 / 3, 1 / 3)),
@@ -82,6 +85,29 @@ def test_settings_that_cannot_be() -> None:
         TrainingConfig(distillation=2)
     with pytest.raises(ValueError, match="fewer than all 1 epochs"):
         TrainingConfig(epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        *((name, (math.nan, math.inf, -1e-5)) for name in RATES),
+        ("gradient_norm", (math.nan, math.inf, 0.0, -1.0)),
+        ("dropout", (math.nan, -0.1, 1.0)),
+        ("patience", (-1,)),
+        ("seed", (2**63, -(2**63) - 1)),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(name: str, values: tuple[float, ...]) -> None:
+    for value in values:
+        changed: dict[str, Any] = {name: value}
+        with pytest.raises(ValueError, match=f"^{name} must .*, not {value}"):
+            TrainingConfig(**changed)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan])
+def test_a_state_is_not_kept_before_the_run_begins(seconds: float) -> None:
+    with pytest.raises(ValueError, match="save_seconds must be 0 or more"):
+        Saving(Path("training.state"), seconds)
 
 
 @pytest.mark.parametrize(

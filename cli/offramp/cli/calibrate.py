@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from offramp.cli.outputs import IMAGES, check_file
 from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
 from offramp.model.rules import RuleKind
@@ -28,10 +29,13 @@ def main(arguments: Sequence[str]) -> int:
     """Calibrate in place; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
+        check_file(args.json)
+        check_file(args.png, IMAGES)
         config = CalibrationConfig(
             args.rule, args.budget, args.max_accuracy_drop, args.fit_share, args.seed
         )
         checkpoint = load_checkpoint(args.checkpoint, best_device())
+        check_file(args.checkpoint / "exits.json")
         columns = Columns(args.text_column, args.pair_column, args.label_column)
         dataset = load_dataset(args.data, checkpoint.config.labels, columns)
         unlabelled = load_unlabelled(args.unlabelled, columns)
@@ -40,15 +44,20 @@ def main(arguments: Sequence[str]) -> int:
         print(f"offramp calibrate: {error}", file=sys.stderr)
         return 1
     save_calibration(report.calibration, args.checkpoint)
+    layers = checkpoint.config.exit_layers
+    console = Console()
+    console.print(_exits(report, layers))
+    console.print(_promises(report))
+    console.print(_default(report))
+    if report.repeats:
+        console.print(
+            f"{report.repeats} examples repeat others. Promises suppose that each was drawn by"
+            " itself: leave out those that are copies"
+        )
     if args.json:
         args.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     if args.png:
-        layers = checkpoint.config.exit_layers
         reliability(layers, report.before, report.after).savefig(args.png, dpi=150)
-    console = Console()
-    console.print(_exits(report, checkpoint.config.exit_layers))
-    console.print(_promises(report))
-    console.print(_default(report))
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from offramp.cli.outputs import IMAGES, check_file
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
 from offramp.training.clock import Timing
@@ -26,14 +27,20 @@ def main(arguments: Sequence[str]) -> int:
     """Evaluate and report; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
+        check_file(args.json)
+        check_file(args.png, IMAGES)
+        check_file(args.html)
         checkpoint = load_checkpoint(args.checkpoint, best_device())
         columns = Columns(args.text_column, args.pair_column, args.label_column)
         dataset = load_dataset(args.data, checkpoint.config.labels, columns)
-    except (DataError, ModelError) as error:
+    except (DataError, ModelError, ValueError) as error:
         print(f"offramp evaluate: {error}", file=sys.stderr)
         return 1
     evaluated = evaluate(checkpoint, dataset, args.timed_rows)
     evaluation = evaluated.evaluation
+    console = Console()
+    console.print(_table(evaluation))
+    console.print(_rules(evaluation))
     if args.json:
         args.json.write_text(json.dumps(evaluation.to_dict(), indent=1) + "\n", encoding="utf-8")
     if args.png:
@@ -41,9 +48,6 @@ def main(arguments: Sequence[str]) -> int:
     if args.html:
         page = report(evaluated, checkpoint, dataset, Path(args.data).name)
         args.html.write_text(page, encoding="utf-8")
-    console = Console()
-    console.print(_table(evaluation))
-    console.print(_rules(evaluation))
     return 0
 
 
@@ -97,6 +101,12 @@ def _told(timings: Sequence[Timing]) -> list[Timing]:
     ]
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number, 0 or more, not {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="offramp evaluate",
@@ -114,5 +124,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, help="write every figure here")
     add("--png", type=Path, help="draw the curves here")
     add("--html", type=Path, help="write one self-contained page for people here")
-    add("--timed-rows", type=int, default=64, help="texts to time on the clock; 0: none")
+    add("--timed-rows", type=_count, default=64, help="texts to time on the clock; 0: none")
     return parser

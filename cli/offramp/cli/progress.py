@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +23,8 @@ class RunLog:
 
     def __init__(self, path: Path, config: Mapping[str, Any], *, resumed: bool) -> None:
         self._path = path
-        kept = path.read_text(encoding="utf-8").splitlines() if resumed and path.exists() else []
-        self._lines = [json.loads(line) for line in kept]
-        if not self._lines:
-            self._lines = [{"event": "start", "step": 0, "config": config}]
+        start = {"event": "start", "step": 0, "config": config}
+        self._lines = (_whole_lines(path) if resumed and path.exists() else []) or [start]
         self._trimmed = False
 
     def add(self, progress: Progress) -> None:
@@ -35,10 +34,20 @@ class RunLog:
         if not self._trimmed:
             before = [old for old in self._lines if _place(old) < _place(line)]
             text = "".join(json.dumps(old) + "\n" for old in before)
-            self._path.write_text(text, encoding="utf-8")
+            unfinished = self._path.with_name(f"{self._path.name}.part")
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(self._path)
             self._trimmed = True
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log but for a last one that was torn when its run was killed."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    with suppress(json.JSONDecodeError):
+        return [json.loads(line) for line in lines]
+    return [json.loads(line) for line in lines[:-1]]
 
 
 def _place(line: Mapping[str, Any]) -> tuple[int, bool]:

@@ -6,6 +6,7 @@ Bytes that are not UTF-8 are kept as lone surrogates, so that their text fails a
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,11 +17,19 @@ from offramp.client import Text
 def read_file(path: Path) -> Iterator[Text]:
     """The texts of a file; `.jsonl` holds objects with a text, all else a text a line.
 
-    Either may be gzipped. Raises OSError, or ValueError naming the line that is no such object.
+    Either may be gzipped. Raises OSError, or ValueError naming the line that is no such object
+    or the file that ends too soon.
     """
+    try:
+        yield from _read(path)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: is broken: {error}") from error
+
+
+def _read(path: Path) -> Iterator[Text]:
     name = path.name.removesuffix(".gz")
     with (gzip.open if name != path.name else open)(path, "rb") as file:
-        lines = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape")
         if not name.endswith(".jsonl"):
             yield from _texts(lines)
             return
@@ -32,7 +41,7 @@ def read_file(path: Path) -> Iterator[Text]:
 def read_stream(stream: TextIO) -> Iterator[Text]:
     """The lines of a stream such as standard input."""
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+        stream.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
     return _texts(stream)
 
 

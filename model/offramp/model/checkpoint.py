@@ -6,6 +6,7 @@ precision; they are computed with in the type the caller asks for. Nothing is ev
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,11 @@ def is_checkpoint(directory: Path) -> bool:
     return (directory / "exits.json").is_file()
 
 
+def name_of(directory: Path) -> str:
+    """The name of a checkpoint: its directory's, or that of a link to it, wherever that leads."""
+    return Path(os.path.abspath(directory)).name  # noqa: PTH100 - resolve() would follow the link
+
+
 def digest_of(directory: Path) -> str:
     """SHA-256 of the files of a checkpoint, in hex; raises CheckpointError if one is missing."""
     found = hashlib.sha256()
@@ -72,7 +78,7 @@ def load_checkpoint(
     A link is followed once, so that all files are of one checkpoint if it is moved meanwhile, and
     files that change while they are read are refused. Nothing is read from them later.
     """
-    directory = directory.resolve()
+    name, directory = name_of(directory), directory.resolve()
     if not directory.is_dir():
         raise CheckpointError(directory, "no such checkpoint directory")
     before = _stamps(directory)
@@ -95,7 +101,7 @@ def load_checkpoint(
         raise CheckpointError(
             directory, "changed while it was read; load it again once it is whole"
         )
-    return Checkpoint(directory.name, config, model, tokenizer, calibration, digest)
+    return Checkpoint(name, config, model, tokenizer, calibration, digest)
 
 
 def save_checkpoint(

@@ -4,8 +4,11 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
 
 from grpc_health.v1 import health, health_pb2
 
@@ -115,16 +118,18 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps the checkpoints that changed.
 
-    `announce` is told the address once it serves. Raises ModelError or OSError if it cannot start,
-    and whatever killed an engine.
+    While it loads, SIGTERM and SIGINT end the process at once, and SIGHUP waits. `announce` is told
+    the address once it serves. Raises ModelError or OSError if it cannot start, and whatever killed
+    an engine.
     """
     loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, changed.set)
+    with _signals_end_it():
+        app = App(config, telemetry)
     signalled = asyncio.Event()
     for signal_number in SIGNALS:
         loop.add_signal_handler(signal_number, signalled.set)
-    changed = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, changed.set)
-    app = App(config, telemetry)
     announce(await app.start())
     _settle()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
@@ -135,6 +140,25 @@ async def serve(
     for signal_number in SIGNALS:
         loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
     await app.stop()
+
+
+@contextmanager
+def _signals_end_it() -> Generator[None]:
+    """Let signals end the process with the status that a shell gives those that they ended.
+
+    For when the loop is blocked and holds nothing. Their default action would not do: the kernel
+    spares process 1 of a container.
+    """
+
+    def end(signal_number: int, _: FrameType | None) -> None:
+        sys.exit(128 + signal_number)
+
+    before = {signal_number: signal.signal(signal_number, end) for signal_number in SIGNALS}
+    try:
+        yield
+    finally:
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
 
 
 async def _swap_whenever(changed: asyncio.Event, app: App) -> None:

@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
+from offramp.model.checkpoint import name_of
 from offramp.model.runner import Precision
+
+HARD_LIMIT = 4
+"""gRPC itself cuts messages off at so many times the limit, above which we refuse them in words."""
+
+MOST = 2**31 - 1
+"""gRPC's options are numbers of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class ServerConfig:
             raise ValueError(f"address must be HOST:PORT, like 127.0.0.1:50051, not {self.address}")
         if not self.checkpoints:
             raise ValueError("name at least one checkpoint")
-        names = [path.resolve().name for path in self.checkpoints]
+        names = [name_of(path) for path in self.checkpoints]
         if len(set(names)) != len(names):
             raise ValueError(f"checkpoint directories must have different names, not {names}")
         for name in ("max_inputs", "max_message_bytes", "stream_window", "shadow_window"):
@@ -98,6 +105,12 @@ class ServerConfig:
         for name in ("workers", "threads", "drain_pause", "drain_grace", "max_connection_age"):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        for name, most in (
+            ("max_message_bytes", MOST // HARD_LIMIT),
+            ("max_connection_age", MOST // 1000),  # gRPC counts in milliseconds
+        ):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most}, not {getattr(self, name)}")
         if not 0 <= self.shadow_share <= 1:
             raise ValueError(f"shadow_share must be in 0 to 1, not {self.shadow_share}")
         if self.guard and not self.shadow_share:

@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from offramp.server.auth import TokenInterceptor
 from offramp.server.config import ServerConfig
+from offramp.server.drain import DrainInterceptor
 from offramp.server.interceptors import ErrorInterceptor
 from offramp.server.served import ModelRegistry
 from offramp.server.servicer import ClassifierServicer, ModelServicer
@@ -33,14 +34,14 @@ def build_server(
     health_service: health.aio.HealthServicer,  # type: ignore[name-defined]
     draining: asyncio.Event,
 ) -> grpc.aio.Server:
-    """A server of these models that has no port yet; its streams end once `draining` is set.
+    """A server of these models that has no port yet; streams end once `draining` is set.
 
     Raises OSError or ValueError where the file of tokens is unusable.
     """
     interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = []
     if telemetry.registry or telemetry.tracer:
         interceptors.append(CallInterceptor(telemetry.registry, telemetry.tracer))
-    interceptors.append(ErrorInterceptor(config.max_message_bytes))
+    interceptors += [DrainInterceptor(draining), ErrorInterceptor(config.max_message_bytes)]
     if config.token_file is not None:
         interceptors.append(TokenInterceptor(read_tokens(config.token_file)))
     server = grpc.aio.server(interceptors=interceptors, options=server_options(config))

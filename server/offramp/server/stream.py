@@ -22,6 +22,7 @@ from offramp.server.wire import Outcome, fill
 from offramp.v1 import classification_pb2, classifier_service_pb2
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Inputs: TypeAlias = Sequence[classifier_service_pb2.CorrelatedInput]
 INPUTS_AT_ONCE = 64
 """Inputs of a message that are admitted in one go: 2 ms of the event loop at most."""
 
@@ -76,37 +77,58 @@ class StreamSession:
                 return
             if isinstance(message, MessageError):
                 raise message
-            for start in range(0, len(message.inputs), INPUTS_AT_ONCE):
-                inputs = message.inputs[start : start + INPUTS_AT_ONCE]
-                with self._registry.admissions:
-                    await self._admit(inputs, message.options)
+            start = 0
+            while start < len(message.inputs):
+                places = await self._places(min(INPUTS_AT_ONCE, len(message.inputs) - start))
+                inputs: Inputs = message.inputs[start : start + places]
+                start += places
+                while inputs:
+                    with self._registry.admissions:
+                        inputs = await self._admit(inputs, message.options)
                 await asyncio.sleep(0)  # others have their turn
         raise DrainingError
 
+    async def _places(self, most: int) -> int:
+        """Take as many of the window's places as there are, one at least, for which it waits.
+
+        No model is looked up before there is a place, so that slow clients hold up no swap.
+        """
+        await self._window.acquire()
+        taken = 1
+        while taken < most and not self._window.locked():
+            await self._window.acquire()
+            taken += 1
+        return taken
+
     async def _admit(
-        self,
-        inputs: Sequence[classifier_service_pb2.CorrelatedInput],
-        options: classification_pb2.ClassifyOptions,
-    ) -> None:
+        self, inputs: Inputs, options: classification_pb2.ClassifyOptions
+    ) -> list[classifier_service_pb2.CorrelatedInput]:
+        """Submit inputs that have a place; returns those whose model was swapped meanwhile."""
         call = replace(self._call, arrived=time.monotonic())
         texts = [correlated.input for correlated in inputs]
         prepared = await prepare(self._registry, texts, options, call, waits=True)
+        late: list[classifier_service_pb2.CorrelatedInput] = []
         for correlated, outcome in zip(inputs, prepared, strict=True):
-            await self._window.acquire()
             if isinstance(outcome, Prepared):
                 await outcome.model.engine.room()
-                self._submit(correlated.correlation_id, outcome)
+                if not self._submit(correlated.correlation_id, outcome):
+                    late.append(correlated)
             else:
                 self._finish(correlated.correlation_id, outcome)
+        return late
 
-    def _submit(self, correlation_id: str, prepared: Prepared) -> None:
+    def _submit(self, correlation_id: str, prepared: Prepared) -> bool:
+        """Submit one; False if its model takes nothing any more, but another in its place will."""
         try:
             future = prepared.submit()
         except SchedulerError as error:
+            if isinstance(error, DrainingError) and not self._draining:
+                return False
             self._finish(correlation_id, error)
         else:
             self._running.add(future)
             future.add_done_callback(partial(self._answered, correlation_id, prepared))
+        return True
 
     def _answered(
         self, correlation_id: str, prepared: Prepared, future: asyncio.Future[Answer]

@@ -1,7 +1,5 @@
 """From the wire's options to the scheduler's terms, with every bound checked."""
 
-from math import inf
-
 from offramp.model.calibration import Calibration
 from offramp.model.config import ModelConfig
 from offramp.scheduler.request import DeadlineAction, Priority, Terms
@@ -65,7 +63,7 @@ def _threshold(options: pb.ClassifyOptions, calibration: Calibration) -> float:
     if rule is None:
         return calibration.default_threshold
     value = options.threshold if rule == "threshold" else options.max_accuracy_drop
-    if not 0 <= value < inf or (rule == "threshold" and value > 1):
+    if not 0 <= value <= 1:
         raise InvalidRequestError(f"options.{rule}", f"must be in 0 to 1, not {value}")
     if rule == "threshold":
         return value

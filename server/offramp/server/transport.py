@@ -5,10 +5,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from offramp.server.config import ServerConfig
-
-HARD_LIMIT = 4
-"""gRPC itself cuts messages off at so many times the limit, above which we refuse them in words."""
+from offramp.server.config import HARD_LIMIT, ServerConfig
 
 LEAST_PING_INTERVAL_MS = 10_000
 """Clients may ping this often. gRPC's default of five minutes hangs up on keepalive."""

@@ -79,6 +79,8 @@ class CalibrationConfig:
 class CalibrationReport:
     """A calibration, and the reliability of each exit on rows not fitted on, before and after.
 
+    `repeats` are the examples that are there already, text and label.
+
     `after` is at the temperatures that exits are decided at, not at the calibration's own: only
     those never saw these rows.
     """
@@ -88,6 +90,7 @@ class CalibrationReport:
     tested_rows: int
     before: tuple[Reliability, ...]
     after: tuple[Reliability, ...]
+    repeats: int = 0
 
 
 def calibrate(
@@ -108,7 +111,9 @@ def calibrate(
     logits = exit_logits(checkpoint.model, rows, device)
     others = tokenize(_not_among(dataset.examples, unlabelled), checkpoint.tokenizer)
     tuned_on = exit_logits(checkpoint.model, others, device) if others else None
-    return calibrate_logits(logits, labels, checkpoint.config.exit_layers, config, tuned_on)
+    report = calibrate_logits(logits, labels, checkpoint.config.exit_layers, config, tuned_on)
+    different = {(example.pair, example.label) for example in dataset.examples}
+    return replace(report, repeats=len(rows) - len(different))
 
 
 def _not_among(labelled: Sequence[Example], unlabelled: Sequence[Example]) -> list[Example]:

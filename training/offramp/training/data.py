@@ -8,8 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.training.labels import declared_names, indexed_names, name_of, names_of
-from offramp.training.records import Columns, DataError, Source, has_surrogates, read_source
+from offramp.training.labels import (
+    declared_names,
+    indexed_names,
+    label_of,
+    name_of,
+    names_of,
+    refuse_missing,
+)
+from offramp.training.records import (
+    INTEGER,
+    Columns,
+    DataError,
+    Source,
+    has_surrogates,
+    read_source,
+)
 
 __all__ = [
     "UNLABELLED",
@@ -65,31 +79,17 @@ def load_dataset(
     With `seen`, a label that is not among these indices is an error: nothing was trained on it.
     Raises DataError on the first thing wrong.
     """
-    found = _read(source, columns, labelled=True)
-    own = declared_names(source, found)
-    given = own if labels is None else tuple(labels)
-    values = [(place, record[columns.label]) for place, record in found.records]
-    names = names_of(source, values) if given is None else given
-    index = {name: position for position, name in enumerate(names)}
-    indexed = indexed_names(values, names) if own is None else own
-    examples: list[Example] = []
-    for place, record in found.records:
-        name = name_of(source, place, record[columns.label], indexed)
-        if name not in index:
-            raise DataError(source, place, f"label {name!r} is not one of {list(names)}")
-        if seen is not None and index[name] not in seen:
-            raise DataError(source, place, f"label {name!r} has no training example")
-        examples.append(_example(record, columns, index[name]))
-    return Dataset(tuple(examples), names)
+    return _load(source, labels, columns, seen)
 
 
 def load_datasets(sources: Sequence[str | Path], columns: Columns = COLUMNS) -> Dataset:
     """Read several sources as one; all have the labels of the first."""
     first, *others = sources
-    dataset = load_dataset(first, columns=columns)
+    advice = f"; all sources have the labels of {first}, and a labels.json beside it can name them"
+    dataset = _load(first, None, columns, advice=advice if others else "")
     examples = list(dataset.examples)
     for source in others:
-        examples.extend(load_dataset(source, dataset.labels, columns).examples)
+        examples.extend(_load(source, dataset.labels, columns, advice=advice).examples)
     return Dataset(tuple(examples), dataset.labels)
 
 
@@ -99,31 +99,74 @@ def load_unlabelled(
     """Read texts alone from sources of the same form; labels are ignored where there are any."""
     examples: list[Example] = []
     for source in sources:
-        for _, record in _read(source, columns, labelled=False).records:
+        for _, record in _read(source, columns).records:
             examples.append(_example(record, columns, UNLABELLED))
     return tuple(examples)
 
 
+def _load(
+    source: str | Path,
+    labels: Sequence[str] | None,
+    columns: Columns,
+    seen: Collection[int] | None = None,
+    advice: str = "",
+) -> Dataset:
+    found = _read(source, columns)
+    values = [
+        (place, label_of(source, place, record.get(columns.label), columns.label))
+        for place, record in found.records
+    ]
+    own = declared_names(source, found)
+    given = own if labels is None else tuple(labels)
+    if found.separated:
+        refuse_missing(source, values, {*(own or ()), *(given or ())})
+    names = names_of(source, values) if given is None else given
+    if labels is None and len(names) == 1:
+        raise DataError(source, None, f"has one label only, {names[0]!r}; it takes two{advice}")
+    index = {name: position for position, name in enumerate(names)}
+    indexed = indexed_names(found, values, own, names)
+    named = [(place, name_of(source, place, label, indexed)) for place, label in values]
+    unknown = [(place, name) for place, name in named if name not in index]
+    if unknown:
+        # One stray word makes names of a whole column of integers: it is the word to show.
+        place, name = min(unknown, key=lambda one: INTEGER.fullmatch(one[1]) is not None)
+        raise DataError(source, place, f"label {name!r} is not one of {list(names)}{advice}")
+    examples: list[Example] = []
+    for (place, name), (_, record) in zip(named, found.records, strict=True):
+        if seen is not None and index[name] not in seen:
+            raise DataError(source, place, f"label {name!r} has no training example")
+        examples.append(_example(record, columns, index[name]))
+    return Dataset(tuple(examples), names)
+
+
 def _example(record: Mapping[str, Any], columns: Columns, label: int) -> Example:
-    return Example(record[columns.text], record.get(columns.text_pair), label)
+    return Example(record[columns.text], _second(record, columns), label)
 
 
-def _read(source: str | Path, columns: Columns, *, labelled: bool) -> Source:
-    """Its records, each of them checked."""
+def _second(record: Mapping[str, Any], columns: Columns) -> str | None:
+    """The second text, where there is one: a blank one is none, as an empty cell is."""
+    text: str | None = record.get(columns.text_pair)
+    return text if text is not None and text.strip() else None
+
+
+def _read(source: str | Path, columns: Columns) -> Source:
+    """Its records, the texts of each of them checked."""
     found = read_source(source, columns)
     if not found.records:
         raise DataError(source, None, "holds no examples")
-    pair = columns.text_pair
-    if pair != COLUMNS.text_pair and not any(pair in record for _, record in found.records):
-        raise DataError(source, None, f"has no second text in {pair!r}")
     for place, record in found.records:
-        _check(source, place, record, columns, labelled=labelled)
+        _check(source, place, record, columns)
+    pair = columns.text_pair
+    single = [place for place, record in found.records if _second(record, columns) is None]
+    none = len(single) == len(found.records)
+    if none and pair != COLUMNS.text_pair:
+        raise DataError(source, None, f"has no second text in {pair!r}")
+    if single and not none:
+        raise DataError(source, single[0], f"has no second text in {pair!r}, where others have one")
     return found
 
 
-def _check(
-    source: str | Path, place: int, record: Mapping[str, Any], columns: Columns, *, labelled: bool
-) -> None:
+def _check(source: str | Path, place: int, record: Mapping[str, Any], columns: Columns) -> None:
     text = record.get(columns.text)
     if not isinstance(text, str) or not text.strip():
         raise DataError(source, place, f"has no text in {columns.text!r}")
@@ -132,6 +175,3 @@ def _check(
     for column in (columns.text, columns.text_pair):
         if has_surrogates(record.get(column) or ""):
             raise DataError(source, place, f"{column!r} holds half a character (a lone surrogate)")
-    label = record.get(columns.label)
-    if labelled and (not isinstance(label, str | int) or isinstance(label, bool) or label == ""):
-        raise DataError(source, place, f"has no label in {columns.label!r} (a name or an index)")

@@ -12,6 +12,7 @@ from offramp.model.pretrained import PretrainedEncoder
 from offramp.model.tokenizer import TextTokenizer
 from offramp.training.batches import tokenize
 from offramp.training.data import Dataset, Example
+from offramp.training.divergence import refuse_beyond_half
 from offramp.training.evaluate import best_device, exit_logits
 from offramp.training.optimisation import autocast
 from offramp.training.recipe import TrainingConfig
@@ -40,8 +41,8 @@ def finetune(
     Best is, of the epochs that train all exits, that with the highest mean dev accuracy over the
     exits, the last one counted as much as all the others together. The same seed gives the same
     model on the same machine, also when the run was stopped and goes on from what `saving` finds.
-    Raises ResumeError if that is of another run, and InterruptedRunError once `interrupted` says
-    so.
+    Raises ResumeError if that is of another run, InterruptedRunError once `interrupted` says so,
+    and DivergedRunError once the loss or the gradients are not finite.
     """
     torch.manual_seed(config.seed)
     device = best_device()
@@ -55,6 +56,7 @@ def finetune(
     run = TrainingRun(model, config, rows, dev_rows, taught, device, saving, interrupted, identity)
     for progress in run.epochs():
         report(progress)
+    refuse_beyond_half(run.best)
     model.load_state_dict(run.best)
     model.eval().requires_grad_(requires_grad=False)
     calibration = Calibration.none(model_config.exits)

@@ -9,8 +9,17 @@
 Self-distillation, gradient equilibrium and separation go with each.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+
+RATES = (
+    "learning_rate",
+    "head_learning_rate",
+    "mix_learning_rate",
+    "query_learning_rate",
+    "weight_decay",
+)
 
 
 class Recipe(StrEnum):
@@ -62,6 +71,17 @@ class TrainingConfig:
         for name in ("epochs", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in RATES:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more and finite, not {getattr(self, name)}")
+        if not 0 < self.gradient_norm < math.inf:
+            raise ValueError(f"gradient_norm must be above 0 and finite, not {self.gradient_norm}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if self.patience < 0:
+            raise ValueError(f"patience must be 0 or more, not {self.patience}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must fit 64 bits, not {self.seed}")
         for name in ("distillation", "separation", "warmup_share", "averaging"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0 to 1, not {getattr(self, name)}")

@@ -18,6 +18,10 @@ JSON_LINES = (".jsonl", ".jsonl.gz")
 SEPARATED = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 PARQUET = ".parquet"
 SURROGATES = re.compile("[\ud800-\udfff]")
+INTEGER = re.compile("0|-?[1-9][0-9]{0,17}")
+"""An integer as it is always written; `01` is a name, and so are numbers too long for 64 bits."""
+LONGEST_CELL = 2**24
+"""Characters of a cell: those of several books; an unclosed quote swallows no more than these."""
 
 
 class DataError(Exception):
@@ -38,10 +42,15 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """All records of a source by their places, and the label names that it declares, if any."""
+    """All records of a source by their places, and the label names that it declares, if any.
+
+    `separated` is CSV or TSV: a cell is always a text, so that integers and missing values are
+    known by their spelling alone.
+    """
 
     records: tuple[tuple[int, Mapping[str, Any]], ...]
     label_names: tuple[str, ...] | None = None
+    separated: bool = False
 
 
 def read_source(source: str | Path, columns: Columns) -> Source:
@@ -57,7 +66,7 @@ def read_source(source: str | Path, columns: Columns) -> Source:
         for suffix, delimiter in SEPARATED.items():
             if name.endswith(suffix):
                 with _open(path) as file:
-                    return Source(tuple(_separated(path, file, delimiter, columns)))
+                    return _separated(path, file, delimiter, columns)
         if name.endswith(PARQUET):
             return _parquet(path)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
@@ -102,23 +111,32 @@ def _json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, An
         yield number, record
 
 
-def _separated(
-    path: Path, file: TextIO, delimiter: str, columns: Columns
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _separated(path: Path, file: TextIO, delimiter: str, columns: Columns) -> Source:
     reader = csv.DictReader(_lines(path, file), delimiter=delimiter, strict=True)
+    records: list[tuple[int, Mapping[str, Any]]] = []
+    limit = csv.field_size_limit(LONGEST_CELL)
     try:
         header = reader.fieldnames or []
         if columns.text not in header:
             raise DataError(path, 1, f"has the columns {list(header)}; none is {columns.text!r}")
+        for column in (columns.text, columns.text_pair, columns.label):
+            if header.count(column) > 1:
+                raise DataError(path, 1, f"has {header.count(column)} columns {column!r}")
         for record in reader:
             if None in record or None in record.values():
                 raise DataError(path, reader.line_num, f"has not the {len(header)} cells of line 1")
-            label = record.get(columns.label) or ""
-            index = label.strip().removeprefix("-").isdecimal()
-            typed = {columns.label: int(label)} if index else {}
-            yield reader.line_num, {**record, **typed}
-    except (csv.Error, ValueError) as error:
+            records.append((reader.line_num, record))
+    except csv.Error as error:
         raise DataError(path, reader.line_num, f"is not readable as CSV: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+    # One cell that is no integer makes names of all: 1 beside 01, or ratings beside "unknown".
+    if all(INTEGER.fullmatch(record.get(columns.label, "").strip()) for _, record in records):
+        records = [
+            (line, {**record, columns.label: int(record[columns.label])})
+            for line, record in records
+        ]
+    return Source(tuple(records), separated=True)
 
 
 def _parquet(path: Path) -> Source:

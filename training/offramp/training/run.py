@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from offramp.model.exits import MultiExitModel
 from offramp.training.batches import Row, collate, shuffled_batches
+from offramp.training.divergence import finite_loss
 from offramp.training.evaluate import exit_accuracies, exit_logits
 from offramp.training.losses import exits_loss
 from offramp.training.optimisation import (
@@ -23,6 +24,7 @@ from offramp.training.optimisation import (
 )
 from offramp.training.recipe import TrainingConfig
 from offramp.training.state import (
+    InterruptedRunError,
     Position,
     TrainingState,
     generators,
@@ -54,9 +56,9 @@ class Saving:
     path: Path
     seconds: float = 120.0
 
-
-class InterruptedRunError(Exception):
-    """The run was asked to stop; its state is saved."""
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise ValueError(f"save_seconds must be 0 or more, not {self.seconds}")
 
 
 class TrainingRun:
@@ -89,13 +91,10 @@ class TrainingRun:
             self._restore(TrainingState.load(saving.path, self._fingerprint))
 
     def epochs(self) -> Iterator[Progress]:
-        """Train to the end, telling of steps and epochs; raises InterruptedRunError."""
+        """Train on, telling of steps and epochs; raises InterruptedRunError, DivergedRunError."""
         while self._at.epoch < self._config.epochs and not self._tired():
-            batches = shuffled_batches(
-                self._rows,
-                self._config.batch_rows,
-                shuffler(self._config.seed, self._at.epoch),
-            )
+            draw = shuffler(self._config.seed, self._at.epoch)
+            batches = shuffled_batches(self._rows, self._config.batch_rows, draw)
             self._model.train()
             for batch in batches[self._at.epoch_step :]:
                 self._step(batch)
@@ -131,14 +130,15 @@ class TrainingRun:
             teaching = self._taught[[row.index for row in batch]].to(self._device)
         loss = exits_loss(logits, labels, config.distillation, teaching)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self._model.parameters(), config.gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self._model.parameters(), config.gradient_norm)
         self._optimizer.step()
         self._schedule.step()
         self._average.update_parameters(self._model)
         self._optimizer.zero_grad()
         at.step += 1
         at.epoch_step += 1
-        at.loss = loss.item() if at.step == 1 else at.loss + SMOOTHING * (loss.item() - at.loss)
+        found = finite_loss(loss, norm, at.step)
+        at.loss = found if at.step == 1 else at.loss + SMOOTHING * (found - at.loss)
 
     def _judge(self) -> tuple[float, ...]:
         """Accuracy of each exit on dev; the best epoch's weights are kept.
@@ -157,10 +157,9 @@ class TrainingRun:
         return tuple(accuracies)
 
     def _progress(self, accuracies: tuple[float, ...] | None) -> Progress:
-        seconds = self._at.seconds + time.monotonic() - self._started
-        return Progress(
-            self._at.epoch, self._at.step, self._steps, self._at.loss, seconds, accuracies
-        )
+        at = self._at
+        seconds = at.seconds + time.monotonic() - self._started
+        return Progress(at.epoch, at.step, self._steps, at.loss, seconds, accuracies)
 
     def _save_if_due(self) -> None:
         stopping = self._interrupted()

@@ -21,6 +21,10 @@ from offramp.training.batches import Row
 from offramp.training.recipe import TrainingConfig
 
 
+class InterruptedRunError(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
 class ResumeError(ModelError):
     """An interrupted run that cannot go on; says what to do."""
 

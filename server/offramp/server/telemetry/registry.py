@@ -14,7 +14,7 @@ from math import inf
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
-from offramp.server.telemetry.catalog import BY_NAME, CATALOG, Kind, Metric
+from offramp.server.telemetry.catalog import BY_NAME, CATALOG, MODEL, Kind, Metric
 
 Value = str | int | bool | None
 """Of an attribute; None leaves it out."""
@@ -64,9 +64,10 @@ class Gauge:
         """Read with these attribute values; a reading of None is left out."""
         self._readers[values] = read
 
-    def forget(self, first: Value) -> None:
-        """Read no more with attribute values of which this is the first."""
-        self._readers = {v: read for v, read in self._readers.items() if v[:1] != (first,)}
+    def forget(self, model: str) -> None:
+        """Read this model no more, if it is models that are read."""
+        if self._metric.attributes[:1] == (MODEL,):
+            self._readers = {v: read for v, read in self._readers.items() if v[0] != model}
 
     def observe(self, _: CallbackOptions) -> Iterable[Observation]:
         """What an observable gauge tells."""

@@ -7,6 +7,8 @@ sampler, intervals, limits. Providers are ours alone, never the process's global
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points, version
@@ -28,6 +30,9 @@ NAME = "offramp"
 SIGNALS = ("traces", "metrics", "logs")
 PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 SCRAPE_HOST, SCRAPE_PORT = "localhost", "9464"
+HIGHEST_PORT = 65_535
+CLOSING = 3.0
+"""Seconds to send what is left at the end, all signals together: a collector may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Telemetry:
     """What is switched on: each signal is None where nobody asked for it.
 
     `scrape_port` is where Prometheus finds the metrics, `log_texts` lets failures tell the texts
-    they are of. `close` sends what is left.
+    they are of. `close` sends what is left: it calls the `closers`, each on a thread.
     """
 
     registry: Registry | None = None
@@ -46,16 +51,23 @@ class Telemetry:
     closers: tuple[Callable[[], object], ...] = field(default=())
 
     def close(self) -> None:
-        """Send what is left and stop sending."""
-        for close in self.closers:
-            close()
+        """Send what is left and stop sending, all at a time; what takes too long is given up."""
+        ends = time.monotonic() + CLOSING
+        threads = [threading.Thread(target=close, daemon=True) for close in self.closers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
 
 
 OFF = Telemetry()
 
 
 def configure(*, log_texts: bool = False) -> Telemetry:
-    """Build what the environment names; raises ValueError on an exporter that there is not."""
+    """Build what the environment names; raises ValueError on an exporter that there is not.
+
+    Raises OSError if Prometheus's port is taken or not ours.
+    """
     off = replace(OFF, log_texts=log_texts)
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return off
@@ -133,11 +145,24 @@ def _meter(names: list[str], registry: Registry) -> tuple[int | None, list[Calla
         readers.append(ScrapeReader(families, registry))
         host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", SCRAPE_HOST)
         wanted = environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", SCRAPE_PORT)
-        if not wanted.isdigit():
-            raise ValueError(f"OTEL_EXPORTER_PROMETHEUS_PORT must be a port, not {wanted!r}")
-        server, _ = start_http_server(int(wanted), host, families)
+        if not wanted.isdecimal() or int(wanted) > HIGHEST_PORT:
+            raise ValueError(
+                f"OTEL_EXPORTER_PROMETHEUS_PORT must be a port, 0 to {HIGHEST_PORT}, not {wanted!r}"
+            )
+        try:
+            server, _ = start_http_server(int(wanted), host, families)
+        except OSError as error:
+            raise OSError(
+                f"cannot be scraped at {host}:{wanted}: {error.strerror}; choose another place by"
+                " OTEL_EXPORTER_PROMETHEUS_HOST and OTEL_EXPORTER_PROMETHEUS_PORT"
+            ) from error
         port = server.server_port
-        closers += [server.shutdown, server.server_close]
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+
+        closers.append(close)
     provider = MeterProvider(readers, _resource(), shutdown_on_exit=False)
     registry.attach(provider.get_meter(NAME, version(NAME)))
     return port, [provider.shutdown, *closers]

@@ -122,6 +122,8 @@ class Tracing(NullObserver):
             step.set_status(Status(StatusCode.ERROR, type(error).__name__))
         step.end(ended)
         for request, span in spans:
+            if not span.is_recording():
+                continue  # it ended before its step did: cancelled
             span.add_link(step.get_span_context())
             if batch.stage == 0:
                 span.add_event("admitted", {"offramp.slot": request.slot}, started)

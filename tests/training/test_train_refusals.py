@@ -1,0 +1,91 @@
+"""What `offramp train` will not do, told before it has read or written anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import MAX_TOKENS, tiny_checkpoint
+
+from offramp.cli.train import main as train
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A training of one step on two texts, into `out`."""
+    data = tmp_path / "data.jsonl"
+    records = [{"text": "easy film", "label": "yes"}, {"text": "hard film", "label": "no"}]
+    data.write_text("".join(json.dumps(record) + "\n" for record in records))
+    encoder = tiny_checkpoint(tmp_path / "encoder")
+    return [
+        *("--data", str(data), "--dev", str(data), "--encoder", str(encoder)),
+        *("--output", str(tmp_path / "out"), "--recipe", "joint", "--epochs", "1"),
+    ]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_finished_checkpoint_is_not_trained_over(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(tiny_checkpoint(tmp_path / "out"))
+    assert train(command) == 1
+    assert "out holds a model already; give another --output" in capsys.readouterr().err
+    assert train([*command, "--resume"]) == 0
+    assert "out is already finished" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resumed"])
+def test_an_encoder_is_not_trained_over(
+    resume: list[str], command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    assert train([*command, *resume]) == 1
+    assert "out holds a model already" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == {"config.json": b"{}"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--last-exit-epochs 7", "--last-exit-epochs is for --recipe mixed, not joint"),
+        ("--recipe alternating --last-exit-epochs 1", "is for --recipe mixed, not alternating"),
+        ("--query-learning-rate 1e-3", "--query-learning-rate is for --pooling attention"),
+        ("--preset paper --query-learning-rate 1e-3", "is for --pooling attention, not cls"),
+        ("--teacher {tmp}/encoder --distillation 0", "no say at --distillation 0"),
+        ("--preset paper --teacher {tmp}/encoder", "no say at --distillation 0"),
+        ("--max-tokens 17", "max_tokens must be in 3 to 16, not 17"),
+        ("--preset paper --max-tokens 512", "max_tokens must be in 3 to 16, not 512"),
+        ("--learning-rate nan", "learning_rate must be 0 or more and finite, not nan"),
+        ("--save-seconds -1", "save_seconds must be 0 or more, not -1"),
+    ],
+)
+def test_options_that_nothing_would_come_of_are_refused(
+    options: str,
+    sentence: str,
+    command: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train([*command, *options.format(tmp=tmp_path).split()]) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--preset paper",
+        "--recipe mixed --last-exit-epochs 0",
+        "--pooling attention --query-learning-rate 1e-3",
+        "--teacher {tmp}/encoder --distillation 0 --unlabelled {tmp}/data.jsonl",
+    ],
+)
+def test_defaults_are_no_reason_to_refuse(options: str, command: list[str], tmp_path: Path) -> None:
+    assert train([*command, *options.format(tmp=tmp_path).split()]) == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["model"]["max_tokens"] == MAX_TOKENS
