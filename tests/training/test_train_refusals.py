@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from tiny import MAX_TOKENS, tiny_checkpoint
 
+from offramp.cli.calibrate import main as calibrate
+from offramp.cli.evaluate import main as evaluate
 from offramp.cli.train import main as train
 
 
@@ -89,3 +91,30 @@ def test_defaults_are_no_reason_to_refuse(options: str, command: list[str], tmp_
     assert train([*command, *options.format(tmp=tmp_path).split()]) == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["model"]["max_tokens"] == MAX_TOKENS
+
+
+def test_a_model_of_single_texts_is_not_calibrated_or_evaluated_on_pairs(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(command) == 0
+    pairs = tmp_path / "pairs.jsonl"
+    record = {"text": "easy film", "text_pair": "hard film", "label": "yes"}
+    pairs.write_text((json.dumps(record) + "\n") * 30)
+    for verb in (calibrate, evaluate):
+        assert verb(["--checkpoint", str(tmp_path / "out"), "--data", str(pairs)]) == 1
+        assert "'text_pair', where single texts are due" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--dev", "--data", "--unlabelled"])
+def test_single_texts_and_pairs_are_not_trained_on_together(
+    option: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(
+        '{"text": "easy", "text_pair": "film", "label": "yes"}\n'
+        '{"text": "hard", "text_pair": "film", "label": "no"}\n'
+    )
+    more = [str(pairs)] if option != "--data" else [str(pairs), command[1]]
+    assert train([*command, option, *more]) == 1
+    assert "second text in 'text_pair'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -37,8 +37,9 @@ def main(arguments: Sequence[str]) -> int:
         checkpoint = load_checkpoint(args.checkpoint, best_device())
         check_file(args.checkpoint / "exits.json")
         columns = Columns(args.text_column, args.pair_column, args.label_column)
-        dataset = load_dataset(args.data, checkpoint.config.labels, columns)
-        unlabelled = load_unlabelled(args.unlabelled, columns)
+        labels, pairs = checkpoint.config.labels, checkpoint.config.pairs
+        dataset = load_dataset(args.data, labels, columns, pairs=pairs)
+        unlabelled = load_unlabelled(args.unlabelled, columns, pairs=pairs)
         report = calibrate(checkpoint, dataset, config, unlabelled)
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp calibrate: {error}", file=sys.stderr)

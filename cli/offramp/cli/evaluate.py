@@ -32,7 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         check_file(args.html)
         checkpoint = load_checkpoint(args.checkpoint, best_device())
         columns = Columns(args.text_column, args.pair_column, args.label_column)
-        dataset = load_dataset(args.data, checkpoint.config.labels, columns)
+        dataset = load_dataset(
+            args.data, checkpoint.config.labels, columns, pairs=checkpoint.config.pairs
+        )
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp evaluate: {error}", file=sys.stderr)
         return 1

@@ -44,8 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         )
         columns = Columns(args.text_column, args.pair_column, args.label_column)
         train = load_datasets(args.data, columns)
-        dev = load_dataset(args.dev, train.labels, columns, train.labels_seen)
-        unlabelled = load_unlabelled(args.unlabelled, columns)
+        pairs = train.pairs
+        dev = load_dataset(args.dev, train.labels, columns, train.labels_seen, pairs=pairs)
+        unlabelled = load_unlabelled(args.unlabelled, columns, pairs=pairs)
         pretrained = load_pretrained(args.encoder)
         limit = pretrained.config.token_limit
         shape = ModelConfig(
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
             exit_layers=tuple(args.exits or range(1, pretrained.config.layers + 1)),
             pooling=args.pooling,
             max_tokens=args.max_tokens if "max_tokens" in given else min(args.max_tokens, limit),
+            pairs=pairs,
         )
         teacher = _teacher(args.teacher, train.labels, pretrained.tokenizer, shape.max_tokens)
         args.output.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,8 @@ class EncoderConfig:
 class ModelConfig:
     """A multi-exit classifier: `exit_layers` holds, per exit, the number of layers run before it.
 
-    The last exit is always after the last layer, so every request is answered.
+    The last exit is always after the last layer, so every request is answered. `pairs` tells
+    whether it was trained on pairs of texts; None where that is not known.
     """
 
     encoder: EncoderConfig
@@ -92,6 +93,7 @@ class ModelConfig:
     exit_layers: tuple[int, ...]
     pooling: Pooling
     max_tokens: int
+    pairs: bool | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
@@ -125,7 +127,7 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the JSON form; raises ValueError on unknown, missing or impossible values."""
-        known = dict(_known_fields(cls, values))
+        known = dict(_known_fields(cls, {"pairs": None, **values}))
         known["encoder"] = EncoderConfig.from_dict(known["encoder"])
         known["labels"] = tuple(known["labels"])
         known["exit_layers"] = tuple(known["exit_layers"])

@@ -67,19 +67,27 @@ class Dataset:
         """Indices of the labels that at least one example has."""
         return frozenset(example.label for example in self.examples)
 
+    @property
+    def pairs(self) -> bool:
+        """Whether the inputs are pairs of texts: all are, or none."""
+        return self.examples[0].text_pair is not None
+
 
 def load_dataset(
     source: str | Path,
     labels: Sequence[str] | None = None,
     columns: Columns = COLUMNS,
     seen: Collection[int] | None = None,
+    *,
+    pairs: bool | None = None,
 ) -> Dataset:
     """Read a labelled source; `labels` fixes the names, as for a dev file beside its train file.
 
     With `seen`, a label that is not among these indices is an error: nothing was trained on it.
-    Raises DataError on the first thing wrong.
+    So are single texts where `pairs` says that these are to be pairs, and the reverse. Raises
+    DataError on the first thing wrong.
     """
-    return _load(source, labels, columns, seen)
+    return _load(source, labels, columns, seen, pairs=pairs)
 
 
 def load_datasets(sources: Sequence[str | Path], columns: Columns = COLUMNS) -> Dataset:
@@ -89,17 +97,18 @@ def load_datasets(sources: Sequence[str | Path], columns: Columns = COLUMNS) -> 
     dataset = _load(first, None, columns, advice=advice if others else "")
     examples = list(dataset.examples)
     for source in others:
-        examples.extend(_load(source, dataset.labels, columns, advice=advice).examples)
+        other = _load(source, dataset.labels, columns, pairs=dataset.pairs, advice=advice)
+        examples.extend(other.examples)
     return Dataset(tuple(examples), dataset.labels)
 
 
 def load_unlabelled(
-    sources: Sequence[str | Path], columns: Columns = COLUMNS
+    sources: Sequence[str | Path], columns: Columns = COLUMNS, *, pairs: bool | None = None
 ) -> tuple[Example, ...]:
     """Read texts alone from sources of the same form; labels are ignored where there are any."""
     examples: list[Example] = []
     for source in sources:
-        for _, record in _read(source, columns).records:
+        for _, record in _read(source, columns, pairs=pairs).records:
             examples.append(_example(record, columns, UNLABELLED))
     return tuple(examples)
 
@@ -109,9 +118,11 @@ def _load(
     labels: Sequence[str] | None,
     columns: Columns,
     seen: Collection[int] | None = None,
+    *,
+    pairs: bool | None = None,
     advice: str = "",
 ) -> Dataset:
-    found = _read(source, columns)
+    found = _read(source, columns, pairs=pairs)
     values = [
         (place, label_of(source, place, record.get(columns.label), columns.label))
         for place, record in found.records
@@ -149,8 +160,8 @@ def _second(record: Mapping[str, Any], columns: Columns) -> str | None:
     return text if text is not None and text.strip() else None
 
 
-def _read(source: str | Path, columns: Columns) -> Source:
-    """Its records, the texts of each of them checked."""
+def _read(source: str | Path, columns: Columns, *, pairs: bool | None) -> Source:
+    """Its records, the texts of each of them checked, all pairs or none, as `pairs` says."""
     found = read_source(source, columns)
     if not found.records:
         raise DataError(source, None, "holds no examples")
@@ -163,6 +174,10 @@ def _read(source: str | Path, columns: Columns) -> Source:
         raise DataError(source, None, f"has no second text in {pair!r}")
     if single and not none:
         raise DataError(source, single[0], f"has no second text in {pair!r}, where others have one")
+    if none and pairs:
+        raise DataError(source, None, f"has no second text in {pair!r}; name it by --pair-column")
+    if not none and pairs is False:
+        raise DataError(source, None, f"has a second text in {pair!r}, where single texts are due")
     return found
 
 
