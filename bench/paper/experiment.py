@@ -48,7 +48,7 @@ class Study:
 NLI = ("snli", "mnli")
 STUDIES = {
     "sst2": Study(("sst2",), Budget(0, 0, 0, 128, 2), 7e-5),
-    "ag_news": Study(("ag_news",), Budget(0, 3000, 0, 96, 2), 7e-5, None, 0.2, 1),
+    "ag_news": Study(("ag_news",), Budget(0, 3000, 0, 96, 2), 7e-5, separation=0.2),
     "imdb": Study(("imdb",), Budget(8000, 2500, 2500, 256, 1, 512), 5e-5, SHIPPED, 0.3),
     "snli": Study(NLI, Budget(0, 3000, 0, 64, 2), 1e-4, separation=0.5, taught_epochs=3),
     "mnli": Study(NLI, Budget(0, 0, 0, 64, 2), 1e-4, separation=0.5, taught_epochs=3),
