@@ -1,15 +1,16 @@
 """What answers at the port: the services, behind the interceptors, with health and reflection."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from offramp.server.auth import TokenInterceptor
 from offramp.server.config import ServerConfig
-from offramp.server.drain import DrainInterceptor
+from offramp.server.drain import ending
 from offramp.server.interceptors import ErrorInterceptor
 from offramp.server.served import ModelRegistry
 from offramp.server.servicer import ClassifierServicer, ModelServicer
@@ -41,14 +42,17 @@ def build_server(
     interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = []
     if telemetry.registry or telemetry.tracer:
         interceptors.append(CallInterceptor(telemetry.registry, telemetry.tracer))
-    interceptors += [DrainInterceptor(draining), ErrorInterceptor(config.max_message_bytes)]
+    interceptors.append(ErrorInterceptor(config.max_message_bytes))
     if config.token_file is not None:
         interceptors.append(TokenInterceptor(read_tokens(config.token_file)))
     server = grpc.aio.server(interceptors=interceptors, options=server_options(config))
     classifier = ClassifierServicer(models, config.max_inputs, config.stream_window, draining)
     add_ClassifierServiceServicer_to_server(classifier, server)
     add_ModelServiceServicer_to_server(ModelServicer(models), server)
+    health_service.Watch = ending(health_service.Watch, draining)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    told = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
+    asked = SimpleNamespace(ServerReflectionInfo=ending(told.ServerReflectionInfo, draining))
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(asked, server)
     return server
