@@ -9,7 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -20,14 +21,15 @@ from offramp.model.checkpoint import Checkpoint
 from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import PackedTokens
+from offramp.model.readings import scaled_softmax
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import TextTokenizer, Tokens
-from offramp.scheduler.backend import Batch
+from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.policy import Adaptive
-from offramp.scheduler.request import Answer, Reading, Request, Terms
+from offramp.scheduler.request import Answer, Request, Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 
@@ -47,7 +49,8 @@ class Limits:
     slots: int = 4096
 
 
-TOLERANCE = 0.05
+TOLERANCES = {Precision.FLOAT32: 1e-4, Precision.BFLOAT16: 0.05, Precision.FLOAT16: 0.01}
+"""Of probabilities, from those of the float32 module."""
 
 
 def shape(size: int, layers: int, heads: int) -> ModelConfig:
@@ -120,59 +123,77 @@ def requests_of(tokens: Sequence[Tokens]) -> tuple[Request, ...]:
 def equality(
     make: Callable[[], Checkpoint], device: torch.device, tokens: Sequence[Tokens]
 ) -> dict[str, Any]:
-    """Labels and probabilities of all stages against the float32 module on the CPU."""
-    reference = make().model.float()
+    """Probabilities, labels and exits of all rows against the float32 module on the CPU."""
+    checkpoint = make()
+    temperatures = checkpoint.calibration.temperatures
+    wanted: list[list[list[float]]] = []
     with torch.inference_mode():
-        packed = [PackedTokens.of([row], torch.device("cpu")) for row in tokens]
-        wanted = [[stage.softmax(-1)[0] for stage in reference(row)] for row in packed]
-    found: dict[str, Any] = {"sentences": len(tokens)}
-    for precision in (Precision.FLOAT32, Precision.BFLOAT16, Precision.FLOAT16):
-        checkpoint = make()
-        plain = replace(checkpoint.calibration, temperatures=(1.0,) * checkpoint.config.exits)
-        backend = backend_of(
-            checkpoint.with_calibration(plain), device, precision, Limits(8, 2048, 8)
-        )
-        difference, same = 0.0, 0
-        for at in range(0, len(tokens), 8):
-            batch = requests_of(tokens[at : at + 8])
-            for stage in range(checkpoint.config.exits):
-                for row, reading in enumerate(backend.run(Batch(stage, batch, 0.0))):
-                    expected = wanted[at + row][stage]
-                    same += reading.label == int(expected.argmax())
-                    gap = (torch.tensor(reading.probabilities) - expected).abs().max()
-                    difference = max(difference, float(gap))
+        model = checkpoint.model.float()
+        for row in tokens:
+            logits = model(PackedTokens.of([row], torch.device("cpu")))
+            stages = zip(logits, temperatures, strict=True)
+            wanted.append([scaled_softmax(said, at)[0].tolist() for said, at in stages])
+    found: dict[str, Any] = {"rows": len(tokens)}
+    for precision, tolerance in TOLERANCES.items():
+        backend = backend_of(make(), device, precision, Limits(64, 8192, 64))
+        said = _said(backend, tokens, checkpoint.config.exits)
+        differences = [
+            abs(one - other)
+            for rows in zip(said, wanted, strict=True)
+            for stages in zip(*rows, strict=True)
+            for one, other in zip(*stages, strict=True)
+        ]
         found[precision.value] = {
-            "largest_probability_difference": difference,
-            "labels_as_module": same / len(tokens) / checkpoint.config.exits,
-            "within_tolerance": difference < TOLERANCE,
+            "largest_probability_difference": max(differences),
+            "within_tolerance": max(differences) < tolerance,
+            "labels_of_all_exits_as_module": _same(
+                said, wanted, lambda row: [stage.index(max(stage)) for stage in row]
+            ),
+            "labels_at_full_depth_as_module": _same(
+                said, wanted, lambda row: row[-1].index(max(row[-1]))
+            ),
+            "exits_as_module": _same(said, wanted, partial(_exit, checkpoint.calibration)),
         }
     return found
 
 
-class RecordedExits:
-    """A backend whose confidences say what each request's recorded exit asks for."""
+def _said(
+    backend: DeviceBackend, tokens: Sequence[Tokens], exits: int, rows: int = 64
+) -> list[list[Sequence[float]]]:
+    """Probabilities of all stages of all rows."""
+    said: list[list[Sequence[float]]] = []
+    for at in range(0, len(tokens), rows):
+        requests = requests_of(tokens[at : at + rows])
+        steps = [backend.run(Batch(stage, requests, 0.0)) for stage in range(exits)]
+        said += [[reading.probabilities for reading in row] for row in zip(*steps, strict=True)]
+    return said
 
-    def __init__(self, backend: DeviceBackend, exits: int) -> None:
-        self._backend = backend
-        self._draw = random.Random(0)
-        self._exits = exits
 
-    def exit_of(self) -> int:
-        """An exit drawn by the recorded shares; with six exits these are theirs."""
-        return self._draw.choices(range(self._exits), EXIT_SHARES[: self._exits])[0]
+def _same(said: Sequence[Any], wanted: Sequence[Any], what: Callable[[Any], object]) -> float:
+    return statistics.fmean(
+        what(one) == what(other) for one, other in zip(said, wanted, strict=True)
+    )
 
-    def run(self, batch: Batch) -> Sequence[Reading]:
-        """Compute the step, then read what was recorded."""
-        readings = self._backend.run(batch)
-        return [
-            replace(reading, score=1.0 if request.context == batch.stage else 0.0)
-            for request, reading in zip(batch.requests, readings, strict=True)
-        ]
+
+def _exit(calibration: Calibration, row: Sequence[Sequence[float]]) -> int:
+    """The exit that a row leaves at by the default threshold."""
+    for stage, probabilities in enumerate(row[:-1]):
+        if calibration.rule.score(stage, probabilities) >= calibration.default_threshold:
+            return stage
+    return len(row) - 1
+
+
+HELD = 3
+"""Requests held at a time while throughput is measured, in full slot tables."""
+
+ALONE = 100
+"""Requests measured one at a time."""
 
 
 async def throughput(
-    checkpoint: Checkpoint,
-    backend: DeviceBackend,
+    exits: Sequence[int],
+    backend: Backend,
+    cost: CostModel,
     limits: Limits,
     tokens: Sequence[Tokens],
     *,
@@ -180,41 +201,57 @@ async def throughput(
 ) -> dict[str, float]:
     """Requests a second through scheduler and engine, the layers that they ran, and one alone.
 
-    Alone are the shorter half of the first 200, with the exits of the others.
+    `exits` are the layers that have one; every request is told which of these it leaves at. Who is
+    answered sends the next, so that as many are held all the time. Alone are the shorter half of
+    the first 200, with the exits of the others.
     """
-    config = checkpoint.config
     settings = SchedulerConfig(
-        stages=config.exits,
+        stages=len(exits),
         slots=limits.slots,
         max_queue_requests=10**6,
         max_queue_tokens=10**9,
         max_batch_rows=limits.rows,
         max_batch_tokens=limits.tokens,
     )
-    recorded = RecordedExits(backend, config.exits)
-    scheduler = Scheduler(settings, Adaptive(), CostModel(config.exits))
-    terms = Terms(threshold=0.5, min_exit=0, max_exit=config.exits - 1)
+    scheduler = Scheduler(settings, Adaptive(), cost)
+    terms = [Terms(threshold=inf, min_exit=at, max_exit=at) for at in range(len(exits))]
+    drawn = random.Random(0).choices(terms, EXIT_SHARES[: len(exits)], k=len(tokens))
+    work = list(zip(tokens, drawn if early else [terms[-1]] * len(tokens), strict=True))
     with ThreadPoolExecutor(STEPS_IN_FLIGHT) as executor:
-        engine = Engine(scheduler, recorded, executor, steps_in_flight=STEPS_IN_FLIGHT)
+        engine = Engine(scheduler, backend, executor, steps_in_flight=STEPS_IN_FLIGHT)
         running = asyncio.create_task(engine.run())
+
+        def submit(row: Tokens, leaves: Terms) -> asyncio.Future[Answer]:
+            return engine.submit(row, len(row), leaves, time.monotonic())
+
+        depths: list[int] = []
+        over = asyncio.Event()
+        waiting = iter(work)
+
+        def answered(answer: asyncio.Future[Answer]) -> None:
+            depths.append(exits[answer.result().exit])
+            follow()
+            if len(depths) == len(work):
+                over.set()
+
+        def follow() -> None:
+            if (following := next(waiting, None)) is not None:
+                submit(*following).add_done_callback(answered)
+
         started = time.perf_counter()
-
-        def submit(row: Tokens) -> asyncio.Future[Answer]:
-            leaves = recorded.exit_of() if early else config.exits - 1
-            return engine.submit(row, len(row), terms, time.monotonic(), context=leaves)
-
-        answers = await asyncio.gather(*map(submit, tokens))
+        for _ in range(HELD * limits.slots):
+            follow()
+        await over.wait()
         seconds = time.perf_counter() - started
         alone: list[float] = []
-        for row in sorted(tokens[:200], key=len)[: len(tokens[:200]) // 2]:
+        for one in sorted(work[: 2 * ALONE], key=lambda pair: len(pair[0]))[:ALONE]:
             begun = time.perf_counter()
-            await submit(row)
+            await submit(*one)
             alone.append(time.perf_counter() - begun)
         engine.stop()
         await running
-    layers = statistics.fmean(config.exit_layers[answer.exit] for answer in answers)
     return {
         "per_second": len(tokens) / seconds,
-        "mean_layers": layers,
+        "mean_layers": statistics.fmean(depths),
         "one_in_flight_p50_ms": statistics.median(alone) * 1e3,
     }

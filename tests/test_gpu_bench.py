@@ -9,6 +9,7 @@ from tiny import tiny_checkpoint
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
+from offramp.scheduler.cost import CostModel
 
 CPU = torch.device("cpu")
 SMALL = Limits(rows=4, tokens=32, slots=8)
@@ -28,7 +29,8 @@ def test_every_precision_is_compared(tmp_path: Path) -> None:
         return load_checkpoint(path)
 
     found = equality(make, CPU, small_rows())
-    assert found["float32"]["labels_as_module"] == 1
+    assert found["float32"]["labels_of_all_exits_as_module"] == 1
+    assert found["float32"]["exits_as_module"] == 1
     assert found["float32"]["largest_probability_difference"] < 1e-5
     assert 0 < found["bfloat16"]["largest_probability_difference"] < 0.1
 
@@ -36,7 +38,9 @@ def test_every_precision_is_compared(tmp_path: Path) -> None:
 async def test_an_engine_with_recorded_exits(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
     backend = backend_of(checkpoint, CPU, Precision.FLOAT32, SMALL)
-    full = await throughput(checkpoint, backend, SMALL, small_rows() * 20, early=False)
-    early = await throughput(checkpoint, backend, SMALL, small_rows() * 20, early=True)
+    exits = checkpoint.config.exit_layers
+    cost = CostModel(len(exits))
+    full = await throughput(exits, backend, cost, SMALL, small_rows() * 20, early=False)
+    early = await throughput(exits, backend, cost, SMALL, small_rows() * 20, early=True)
     assert full["mean_layers"] == checkpoint.config.encoder.layers
     assert 1 <= early["mean_layers"] < full["mean_layers"]

@@ -6,63 +6,69 @@ while this one runs.
 """
 
 from bisect import bisect_left
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from offramp.model.resident import ResidentStages, StepInputs, token_buckets
+from offramp.model.resident import (
+    TOKENS_A_ROW,
+    ResidentStages,
+    StepInputs,
+    rows_of,
+    token_buckets,
+)
 
 CAPTURE_WARM_UPS = 2
 
 
-class StepRunner(Protocol):
-    """Runs a step on inputs that were written into its static ones."""
-
-    def inputs(self, tokens: int) -> StepInputs:
-        """The static inputs of the bucket that holds so many tokens."""
-        ...
-
-    def run(self, stage: int, tokens: int) -> Tensor:
-        """Readings of the rows, on the device; they are overwritten by a later step."""
-        ...
+def length_of(bucket: int) -> int:
+    """Numbers that a step of a bucket is told."""
+    return 2 * (rows_of(bucket) + bucket)
 
 
 class EagerSteps:
-    """Without graphs, on whatever device the stages are on."""
+    """Without graphs, on whatever device the stages are on.
 
-    def __init__(self, stages: ResidentStages, max_tokens: int, device: torch.device) -> None:
+    All that a step is told lies in one int32 buffer, so that one copy brings it: slots, lengths,
+    token ids and token types, each as long as the step's bucket has rows or tokens.
+    """
+
+    def __init__(
+        self, stages: ResidentStages, max_rows: int, max_tokens: int, device: torch.device
+    ) -> None:
         self._stages = stages
-        self.buckets = token_buckets(max_tokens)
-        most = self.buckets[-1]
-        rows = stages.max_rows
-        self._ids = torch.zeros(most, dtype=torch.int64, device=device)
-        self._types = torch.zeros_like(self._ids)
-        self._slots = torch.full((rows,), stages.spare_slot, dtype=torch.int64, device=device)
-        self._lengths = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.buckets = token_buckets(max(max_tokens, max_rows * TOKENS_A_ROW))
+        self.told = torch.zeros(length_of(self.buckets[-1]), dtype=torch.int32, device=device)
+        """What the next step is told; `length_of` its bucket matter."""
 
-    def bucket(self, tokens: int) -> int:
-        """The number of tokens that a step of `tokens` is computed at; raises ValueError."""
-        at = bisect_left(self.buckets, tokens)
+    def bucket(self, rows: int, tokens: int) -> int:
+        """The number of tokens that a step is computed at; raises ValueError."""
+        at = bisect_left(self.buckets, max(tokens, rows * TOKENS_A_ROW))
         if at == len(self.buckets):
-            raise ValueError(f"{tokens} tokens are more than the {self.buckets[-1]} of a step")
+            raise ValueError(
+                f"{rows} rows of {tokens} tokens are more than the {rows_of(self.buckets[-1])} rows"
+                f" and {self.buckets[-1]} tokens of a step"
+            )
         return self.buckets[at]
 
-    def inputs(self, tokens: int) -> StepInputs:
-        """Views of the static inputs."""
-        bucket = self.bucket(tokens)
-        return StepInputs(self._ids[:bucket], self._types[:bucket], self._slots, self._lengths)
+    def inputs(self, bucket: int) -> StepInputs:
+        """What a step of this bucket is told, as views."""
+        rows = rows_of(bucket)
+        told = self.told[: length_of(bucket)].split([rows, rows, bucket, bucket])
+        return StepInputs(slots=told[0], lengths=told[1], ids=told[2], types=told[3])
 
-    def run(self, stage: int, tokens: int) -> Tensor:
-        """Run the step now."""
-        return self._stages.step(stage, self.inputs(tokens))
+    def run(self, stage: int, bucket: int) -> Tensor:
+        """Readings of the rows, on the device; they are overwritten by a later step."""
+        return self._stages.step(stage, self.inputs(bucket))
 
 
 class GraphedSteps(EagerSteps):
     """With graphs; `capture` is called once, before the first step."""
 
-    def __init__(self, stages: ResidentStages, max_tokens: int, device: torch.device) -> None:
-        super().__init__(stages, max_tokens, device)
+    def __init__(
+        self, stages: ResidentStages, max_rows: int, max_tokens: int, device: torch.device
+    ) -> None:
+        super().__init__(stages, max_rows, max_tokens, device)
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     @torch.inference_mode()
@@ -83,8 +89,8 @@ class GraphedSteps(EagerSteps):
                     readings = self._stages.step(stage, inputs)
                 self._graphs[stage, bucket] = (graph, readings)
 
-    def run(self, stage: int, tokens: int) -> Tensor:
+    def run(self, stage: int, bucket: int) -> Tensor:
         """Replay the step's graph."""
-        graph, readings = self._graphs[stage, self.bucket(tokens)]
+        graph, readings = self._graphs[stage, bucket]
         graph.replay()
         return readings

@@ -6,8 +6,8 @@ lies is worked out on the card, rows are gathered from the store and scattered b
 attention runs on packed rows by variable lengths.
 
 For CUDA graphs all shapes are static. Tokens are computed at the next of a few *buckets*, rows at
-the most a batch may have. Tokens beyond the batch belong to no row; they live in a slot of their
-own, one past the last, and are never read. Rows beyond it have length 0.
+one for every 16 tokens of it. Tokens beyond the batch belong to no row; they live in a slot of
+their own, one past the last, and are never read. Rows beyond it have length 0.
 
 The same code runs on a CPU, where attention is masked instead; the tests compare it there.
 """
@@ -28,6 +28,9 @@ LABEL, PROBABILITIES = 0, 1
 
 SMALLEST_BUCKET = 16
 
+TOKENS_A_ROW = 16
+"""A bucket holds a row for so many tokens; of shorter texts fewer fill it."""
+
 FLASH_TYPES = (torch.bfloat16, torch.float16)
 """What the variable-length attention kernels take; other types are masked, as on a CPU."""
 
@@ -42,12 +45,17 @@ def token_buckets(most: int) -> tuple[int, ...]:
     return tuple(buckets)
 
 
+def rows_of(bucket: int) -> int:
+    """Rows that a step of a bucket may have."""
+    return bucket // TOKENS_A_ROW
+
+
 @dataclass(frozen=True, slots=True)
 class StepInputs:
-    """What one step is told, all int64 on the device.
+    """What one step is told, all int32 on the device.
 
     `ids` and `types` are `[bucket]` and matter to the first stage alone; `slots` and `lengths`
-    are `[max_rows]`, the unused rows of length 0 in the spare slot.
+    are `[rows_of(bucket)]`, the unused rows of length 0 in the spare slot.
     """
 
     ids: Tensor
@@ -60,7 +68,7 @@ class StepInputs:
 class _Places:
     """Where the tokens of a step lie: their row, their position in it, their place in the store.
 
-    `bounds` is int32 `[max_rows + 1]`, the rows' starts and the last one's end.
+    `bounds` is int32 `[rows + 1]`, the rows' starts and the last one's end.
     """
 
     row: Tensor
@@ -77,14 +85,13 @@ class ResidentStages(nn.Module):
         model: MultiExitModel,
         temperatures: tuple[float, ...],
         slots: int,
-        max_rows: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         super().__init__()
         config = model.config
         self.config = config
-        self.max_rows, self.spare_slot = max_rows, slots
+        self.spare_slot = slots
         self._model = model.eval().to(device, dtype)
         self._temperatures = temperatures
         size, tokens = config.encoder.hidden_size, config.max_tokens
@@ -96,11 +103,11 @@ class ResidentStages(nn.Module):
         self._linears = [head.linear for head in heads]
 
     def step(self, stage: int, inputs: StepInputs) -> Tensor:
-        """Run one stage on the rows in these slots: readings `[max_rows, 2 + labels]`, float32.
+        """Run one stage on the rows in these slots: readings `[rows, 1 + labels]`, float32.
 
         No operation waits for the device, so it can be captured.
         """
-        places = self._places(inputs)
+        places, slots = self._places(inputs), inputs.slots.long()
         if stage == 0:
             hidden = self._embed(inputs, places)
         else:
@@ -110,19 +117,19 @@ class ResidentStages(nn.Module):
             layer = self._model.encoder.layers[index]
             assert isinstance(layer, EncoderLayer)
             hidden = self._layer(layer, hidden, places)
-            self._pooled[inputs.slots, index] = self._pool(index, hidden, places, lengths)
+            self._pooled[slots, index] = self._pool(index, hidden, places, lengths)
         if stage + 1 < self.config.exits:
             self._hidden.index_copy_(0, places.stored, hidden)
-        return self._read(stage, self._pooled[inputs.slots])
+        return self._read(stage, self._pooled[slots])
 
     def _places(self, inputs: StepInputs) -> _Places:
-        ends = inputs.lengths.cumsum(0)
+        ends = inputs.lengths.cumsum(0)  # int64
         token = torch.arange(len(inputs.ids), device=ends.device)
         row = torch.searchsorted(ends, token, right=True)
         starts = functional.pad(ends, (1, 0))
         position = (token - starts[row]).clamp(max=self.config.max_tokens - 1)
         slots = functional.pad(inputs.slots, (0, 1), value=self.spare_slot)
-        stored = slots[row] * self.config.max_tokens + position
+        stored = slots[row].long() * self.config.max_tokens + position
         return _Places(row, position, stored, starts.int())
 
     def _embed(self, inputs: StepInputs, places: _Places) -> Tensor:
@@ -168,22 +175,11 @@ class ResidentStages(nn.Module):
             pooled: Tensor = self._model.pooler(first)
             return pooled.tanh()
         if self._model.queries is not None:
-            return self._attended(torch.mv(hidden, self._model.queries[layer]), hidden, places)
-        sums = hidden.new_zeros(self.max_rows + 1, hidden.shape[1], dtype=torch.float32)
+            scores = torch.mv(hidden, self._model.queries[layer])
+            return _weighted(scores, hidden, places.row, len(lengths))
+        sums = hidden.new_zeros(len(lengths) + 1, hidden.shape[1], dtype=torch.float32)
         sums.index_add_(0, places.row, hidden.float())
         return (sums[:-1] / lengths).to(hidden.dtype)
-
-    def _attended(self, scores: Tensor, hidden: Tensor, places: _Places) -> Tensor:
-        """Mean of each row's tokens, weighted by the softmax of their scores, `[tokens]`."""
-        scores = scores.float()
-        highest = scores.new_full((self.max_rows + 1,), -torch.inf)
-        highest.scatter_reduce_(0, places.row, scores, "amax")
-        weights = (scores - highest[places.row]).exp().unsqueeze(1)
-        sums = weights.new_zeros(self.max_rows + 1, hidden.shape[1])
-        sums.index_add_(0, places.row, weights * hidden.float())
-        total = weights.new_zeros(self.max_rows + 1, 1).index_add_(0, places.row, weights)
-        # The highest weight of a row is 1; rows without a token have none.
-        return (sums / total.clamp(min=1))[:-1].to(hidden.dtype)
 
     def _read(self, stage: int, pooled: Tensor) -> Tensor:
         mix = self._mixes[stage]
@@ -192,3 +188,16 @@ class ResidentStages(nn.Module):
         probabilities = (logits / self._temperatures[stage]).softmax(-1)
         labels = probabilities.argmax(-1, keepdim=True)
         return torch.cat([labels.float(), probabilities], dim=1)
+
+
+def _weighted(scores: Tensor, hidden: Tensor, row: Tensor, rows: int) -> Tensor:
+    """Mean of each row's tokens, weighted by the softmax of their scores, `[tokens]`."""
+    scores = scores.float()
+    highest = scores.new_full((rows + 1,), -torch.inf)
+    highest.scatter_reduce_(0, row, scores, "amax")
+    weights = (scores - highest[row]).exp().unsqueeze(1)
+    sums = weights.new_zeros(rows + 1, hidden.shape[1])
+    sums.index_add_(0, row, weights * hidden.float())
+    total = weights.new_zeros(rows + 1, 1).index_add_(0, row, weights)
+    # The highest weight of a row is 1; rows without a token have none.
+    return (sums / total.clamp(min=1))[:-1].to(hidden.dtype)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 from offramp.scheduler.request import Reading, Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """Requests at one stage, run together once.
 
@@ -21,7 +22,7 @@ class Batch:
     predicted: float = 0.0
     reads: bool = True
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Tokens of all its requests."""
         return sum(request.tokens for request in self.requests)
@@ -37,4 +38,25 @@ class Backend(Protocol):
         under its slot. If this raises, what the slots kept before must still be there: the batch
         is run again in halves, until whoever caused it fails alone.
         """
+        ...
+
+
+class Launched(Protocol):
+    """A step that a device runs on its own."""
+
+    def done(self) -> bool:
+        """Whether the device is through with it, well or not; never waits."""
+        ...
+
+    def readings(self) -> Sequence[Reading]:
+        """What `Backend.run` returns or raises; waits for the device where it must."""
+        ...
+
+
+@runtime_checkable
+class LaunchingBackend(Backend, Protocol):
+    """A backend whose device runs steps on its own, in the order in which they are launched."""
+
+    def launch(self, batch: Batch) -> Launched:
+        """Start a step and return at once; called from one thread."""
         ...

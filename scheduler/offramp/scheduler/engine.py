@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
-from offramp.scheduler.backend import Backend, Batch
+from offramp.scheduler.backend import Backend, Batch, Launched, LaunchingBackend
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.observer import NullObserver, Observer
 from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
@@ -17,8 +18,9 @@ from offramp.scheduler.solitude import Solitude
 TURNS = 8
 """Passes of the event loop from a call's first byte to its request, with as much to spare."""
 
-AnswerFuture = asyncio.Future[Answer]
 StepFuture = asyncio.Future[Sequence[Reading]]
+Outcome = Callable[[], Sequence[Reading]]
+"""Gives what a step read, or raises what it raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,50 @@ class Lane:
     observer: Observer
 
 
+class AnswerFuture(asyncio.Future[Answer]):
+    """Will hold a request's answer or its SchedulerError; who cancels it cancels the request."""
+
+    def __init__(self, forget: Callable[[Request], None]) -> None:
+        super().__init__()
+        self._forget = forget
+        self.request: Request | None = None
+
+    def cancel(self, msg: object = None) -> bool:
+        """Give the request up, wherever it is; False if it has left."""
+        request, self.request = self.request, None
+        cancelled = super().cancel(msg)
+        if cancelled and request is not None:
+            self._forget(request)
+        return cancelled
+
+    def settle(self, departure: Departure) -> None:
+        """Hear how the request left."""
+        self.request = None
+        if self.done():
+            return
+        outcome = departure.outcome
+        if isinstance(outcome, SchedulerError):
+            self.set_exception(outcome)
+        else:
+            self.set_result(outcome)
+
+
 class Engine:
     """Submits requests to a scheduler and steps its batches through a backend.
 
     An `idle` lane has requests of its own, in slots of its own, submitted to its scheduler by an
-    observer, and is stepped only when nothing else is ready; nobody waits for them. Everything here
-    runs on one event loop but `backend.run`, which runs on `executor`: a thread for each of the
-    scheduler's workers. With more `steps_in_flight` than workers a full batch is cut while others
-    run, so that the device need not wait for this loop. A step that is predicted to take less than
-    `at_once` seconds runs right here: handing it over would take longer. So does one of up to
-    `alone_at_once` seconds where one caller sends a request after the other and nobody else does:
-    here cores share its products, which pays while they are awake. What such a step took is not
-    learned: others take longer. The clock is `time.monotonic`, for arrivals and deadlines alike.
+    observer, and is stepped only when nothing else is ready; nobody waits for them.
+
+    Everything here runs on one event loop but `backend.run`, which runs on `executor`: a thread for
+    each of the scheduler's workers. A backend that launches needs none: while its device runs a
+    step the loop looks at it once a pass. With more `steps_in_flight` than workers a full batch is
+    cut while others run, so that the device need not wait for this loop.
+
+    A step that is predicted to take less than `at_once` seconds runs right here: handing it over
+    would take longer. So does one of up to `alone_at_once` seconds where one caller sends a request
+    after the other and nobody else does: here cores share its products, which pays while they are
+    awake. What such a step took is not learned: others take longer. The clock is `time.monotonic`,
+    for arrivals and deadlines alike.
     """
 
     def __init__(
@@ -65,7 +99,9 @@ class Engine:
         self._alone_at_once = alone_at_once
         self._solitude = Solitude()
         self._flying = 0
-        self._back: deque[tuple[Lane, Batch, StepFuture]] = deque()
+        self._back: deque[tuple[Lane, Batch, Outcome]] = deque()
+        self._launch = backend.launch if isinstance(backend, LaunchingBackend) else None
+        self._launched: deque[tuple[Lane, Batch, Launched]] = deque()
         self._work = asyncio.Event()
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._stopping = False
@@ -78,21 +114,14 @@ class Engine:
         Cancelling the future cancels the request, wherever it is. Raises the SchedulerError of a
         request that is refused.
         """
-        future: AnswerFuture = asyncio.get_running_loop().create_future()
-        request = Request(payload, tokens, terms, arrived, _settler(future), context)
+        future = AnswerFuture(self._forget)
+        request = Request(payload, tokens, terms, arrived, future.settle, context)
         try:
             self.scheduler.submit(request, time.monotonic())
         except SchedulerError as error:
             self._observer.refused(request, error)
             raise
-
-        def forget(settled: AnswerFuture) -> None:
-            if settled.cancelled() and request.state is not State.DONE:
-                self._observer.cancelled(request, request.state)
-                self.scheduler.cancel(request)
-                self._grant_room()
-
-        future.add_done_callback(forget)
+        future.request = request
         if self._flying < self._steps_in_flight:
             self._work.set()
         return future
@@ -117,6 +146,9 @@ class Engine:
     async def run(self) -> None:
         """Step until `stop`, and then until everything held has left."""
         while True:
+            while self._launched and self._launched[0][2].done():
+                lane, batch, launched = self._launched.popleft()
+                self._absorb(lane, batch, launched.readings)
             while self._back:
                 self._absorb(*self._back.popleft())
             while self._flying < self._steps_in_flight and not self._back:
@@ -134,7 +166,9 @@ class Engine:
                     self._fly(lane, batch)
             if self._stopping and not self._flying and self.scheduler.idle:
                 return
-            if not self._back:
+            if self._launched:
+                await asyncio.sleep(0)
+            elif not self._back:
                 self._work.clear()
                 await self._work.wait()
 
@@ -144,16 +178,29 @@ class Engine:
         self.scheduler.drain()
         self._work.set()
 
+    def _forget(self, request: Request) -> None:
+        """Cancel a request whose owner has given it up."""
+        if request.state is not State.DONE:
+            self._observer.cancelled(request, request.state)
+            self.scheduler.cancel(request)
+            self._grant_room()
+
     def _fly(self, lane: Lane, batch: Batch) -> None:
-        """Send a batch to the executor; it will be absorbed when it is back."""
-        loop = asyncio.get_running_loop()
+        """Send a batch to the device or the executor; it will be absorbed when it is back."""
+        self._flying += 1
+        if self._launch is not None:
+            try:
+                self._launched.append((lane, batch, self._launch(batch)))
+            except Exception as error:  # noqa: BLE001 - whatever a model raises
+                self._absorb(lane, batch, partial(_again, error))
+            return
 
         def back(step: StepFuture) -> None:
-            self._back.append((lane, batch, step))
+            self._back.append((lane, batch, step.result))
             self._work.set()
 
+        loop = asyncio.get_running_loop()
         loop.run_in_executor(self._executor, self._backend.run, batch).add_done_callback(back)
-        self._flying += 1
 
     def _alone(self, lane: Lane, batch: Batch) -> bool:
         """Whether its request is the only one, as those before it, and the step won't take long."""
@@ -164,13 +211,8 @@ class Engine:
 
     def _run_here(self, lane: Lane, batch: Batch, *, learn: bool = True) -> None:
         """Run a batch on this loop and absorb it, so that its time is its own."""
-        step: StepFuture = asyncio.get_running_loop().create_future()
-        try:
-            step.set_result(self._backend.run(batch))
-        except Exception as error:  # noqa: BLE001 - whatever a model raises
-            step.set_exception(error)
         self._flying += 1
-        self._absorb(lane, batch, step, learn=learn)
+        self._absorb(lane, batch, partial(self._backend.run, batch), learn=learn)
 
     def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
@@ -182,10 +224,10 @@ class Engine:
                     return lane, batch
         return self._lane, None
 
-    def _absorb(self, lane: Lane, batch: Batch, step: StepFuture, *, learn: bool = True) -> None:
+    def _absorb(self, lane: Lane, batch: Batch, step: Outcome, *, learn: bool = True) -> None:
         self._flying -= 1
         try:
-            readings = step.result()
+            readings = step()
         except Exception as error:  # noqa: BLE001 - whatever a model raises
             lane.observer.failed(batch, error)
             departures = lane.scheduler.fail(batch, error)
@@ -209,13 +251,5 @@ class Engine:
                 waiter.set_result(None)
 
 
-def _settler(future: AnswerFuture) -> Callable[[Departure], None]:
-    def settle(departure: Departure) -> None:
-        if future.done():
-            return
-        if isinstance(departure.outcome, SchedulerError):
-            future.set_exception(departure.outcome)
-        else:
-            future.set_result(departure.outcome)
-
-    return settle
+def _again(error: Exception) -> Sequence[Reading]:
+    raise error

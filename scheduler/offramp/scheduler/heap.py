@@ -1,5 +1,6 @@
 """Requests by rank, lowest first, that may leave from anywhere."""
 
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 
@@ -28,6 +29,12 @@ class RequestHeap:
         """Add a request behind those of equal rank."""
         heappush(self._entries, (rank, next(self._sequence), request))
 
+    def push_all(self, requests: Iterable[Request]) -> None:
+        """Add requests by their own ranks, each behind those of equal rank."""
+        entries, sequence = self._entries, self._sequence
+        for request in requests:
+            heappush(entries, (request.rank, next(sequence), request))
+
     def first(self) -> Entry | None:
         """The entry of lowest rank, which stays; None if there is none."""
         while self._entries and self._removed and self._entries[0][2] in self._removed:
@@ -36,10 +43,15 @@ class RequestHeap:
 
     def pop(self, below: float | None = None) -> Entry | None:
         """Take the entry of lowest rank off; None if there is none, or none ranked `below`."""
-        entry = self.first()
-        if entry is None or (below is not None and entry[0] >= below):
-            return None
-        return heappop(self._entries)
+        entries, removed = self._entries, self._removed
+        while entries:
+            if removed and entries[0][2] in removed:
+                removed.remove(heappop(entries)[2])
+            elif below is not None and entries[0][0] >= below:
+                break
+            else:
+                return heappop(entries)
+        return None
 
     def restore(self, entry: Entry) -> None:
         """Put back an entry that was taken off, in the place it had."""

@@ -1,7 +1,15 @@
 """The line of requests ready for one stage, in the order in which they should run."""
 
+from collections.abc import Sequence
+
 from offramp.scheduler.heap import Entry, RequestHeap
 from offramp.scheduler.request import Priority, Request
+
+PASSED, PASSED_SHARE = 32, 4
+"""Requests that do not fit are passed until there are so many, and one for so many that do fit."""
+
+HARDLY = 128
+"""One of so many parts of a step's tokens is not worth looking for who fits in."""
 
 
 class Line:
@@ -24,38 +32,42 @@ class Line:
         entry = self._heap.first()
         return entry and entry[2]
 
-    def push(self, request: Request) -> None:
+    def push(self, requests: Sequence[Request]) -> None:
         """Join the line; the lowest rank is first, equals keep their order of joining."""
-        self._heap.push(request, request.rank)
-        tokens = request.tokens
-        self.waiting += 1
-        self.tokens += tokens
-        self.arrived_sum += request.arrived
-        if request.terms.priority is Priority.INTERACTIVE:
-            self.interactive += 1
-            self.interactive_tokens += tokens
+        self._heap.push_all(requests)
+        self.waiting += len(requests)
+        for request in requests:
+            tokens = request.tokens
+            self.tokens += tokens
+            self.arrived_sum += request.arrived
+            if request.terms.priority is Priority.INTERACTIVE:
+                self.interactive += 1
+                self.interactive_tokens += tokens
 
     def remove(self, request: Request) -> None:
         """Leave the line from anywhere in it."""
         self._heap.remove(request)
-        self._left(request)
+        self._left((request,))
 
     def take(self, max_rows: int, max_tokens: int, urgent: Request | None = None) -> list[Request]:
         """Take the first in line and, in order, whoever else fits; before all one that is urgent.
 
         The first goes even if it is longer than `max_tokens`, so nobody is passed over for ever.
-        One that does not fit keeps its place and does not hold up shorter ones behind it; after
-        `max_rows` of these the search ends, so that a cut costs no more than its batch.
+        One that does not fit keeps its place and does not hold up shorter ones behind it. After
+        some of these the search ends, or when what is left is hardly room, so that a cut costs
+        little more than its batch.
         """
         taken: list[Request] = []
         passed: list[Entry] = []
         room = max_tokens
         if urgent is not None:
-            self.remove(urgent)
+            self._heap.remove(urgent)
             taken.append(urgent)
             room -= urgent.tokens
-        pop = self._heap.pop
-        while len(taken) < max_rows and len(passed) < max_rows and room > 0:
+        pop, hardly = self._heap.pop, max_tokens // HARDLY
+        while len(taken) < max_rows and room > hardly:
+            if len(passed) >= PASSED and PASSED_SHARE * len(passed) >= len(taken):
+                break
             entry = pop()
             if entry is None:
                 break
@@ -63,20 +75,21 @@ class Line:
             if request.tokens <= room or not taken:
                 taken.append(request)
                 room -= request.tokens
-                self._left(request)
             else:
                 passed.append(entry)
         for entry in passed:
             self._heap.restore(entry)
+        self._left(taken)
         return taken
 
-    def _left(self, request: Request) -> None:
-        tokens = request.tokens
-        self.waiting -= 1
-        self.tokens -= tokens
-        self.arrived_sum -= request.arrived
-        if request.terms.priority is Priority.INTERACTIVE:
-            self.interactive -= 1
-            self.interactive_tokens -= tokens
+    def _left(self, requests: Sequence[Request]) -> None:
+        self.waiting -= len(requests)
+        for request in requests:
+            tokens = request.tokens
+            self.tokens -= tokens
+            self.arrived_sum -= request.arrived
+            if request.terms.priority is Priority.INTERACTIVE:
+                self.interactive -= 1
+                self.interactive_tokens -= tokens
         if not self.waiting:
             self.arrived_sum = 0.0

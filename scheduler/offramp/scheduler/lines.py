@@ -59,12 +59,13 @@ class Lines:
         """What has been learned of how far requests come."""
         return self._reach
 
-    def push(self, request: Request) -> None:
-        """Join the line of the request's stage."""
-        line = self.of[request.stage]
+    def push(self, requests: Sequence[Request]) -> None:
+        """Requests of one stage, one at least, join its line."""
+        stage = requests[0].stage
+        line = self.of[stage]
         if not line.waiting:
-            self._ran[request.stage] = self._steps
-        line.push(request)
+            self._ran[stage] = self._steps
+        line.push(requests)
 
     def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
         """The stage to run; None if there is none (with `full`: none that fills a batch)."""

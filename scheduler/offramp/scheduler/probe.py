@@ -4,6 +4,7 @@ Only steps teach what a step costs, and a refusal runs none. So where all deadli
 slow step, of a machine that stood still for a moment, would refuse them for ever.
 """
 
+from collections.abc import Sequence
 from math import inf
 
 from offramp.scheduler.request import Request
@@ -33,7 +34,8 @@ class Probe:
         """Whether this request runs whatever is predicted."""
         return request is self._request
 
-    def ran(self, request: Request, now: float) -> None:
-        """Hear that a request has been through its first stage."""
-        if request is self._request:
+    def ran(self, requests: Sequence[Request], now: float) -> None:
+        """Hear that requests have been through a stage."""
+        request = self._request
+        if request is not None and request in requests:
             self._request, self._in_time = None, now <= request.terms.deadline

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from math import inf
+from typing import NamedTuple
 
 from offramp.scheduler.errors import SchedulerError
 
@@ -59,8 +60,7 @@ class Terms:
     deadline_action: DeadlineAction = DeadlineAction.BEST_ANSWER
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What the head of one exit says of a request; the score is compared with its threshold."""
 
     label: int
@@ -73,8 +73,7 @@ class Reading:
         return self.probabilities[self.label]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A request's last reading, the exit it came from, and where its time went (seconds).
 
     `threshold` is the one that held: its own, or a lower one under overload.
@@ -130,8 +129,7 @@ class Request:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Departure:
+class Departure(NamedTuple):
     """A request that left, answered or failed."""
 
     request: Request

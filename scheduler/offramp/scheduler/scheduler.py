@@ -142,7 +142,7 @@ class Scheduler:
         request.rank = min(request.arrived + patience, terms.deadline)
         request.submitted = now
         request.state = State.QUEUED
-        self._lines.push(request)
+        self._lines.push((request,))
 
     def cancel(self, request: Request) -> None:
         """Forget a request; if it is in a step, its slot is free when the step ends."""
@@ -203,25 +203,27 @@ class Scheduler:
         if learn:
             self.cost.observe(stage, len(requests), batch.tokens, seconds)
         departures: list[Departure] = []
-        stayed = 0
+        staying: list[Request] = []
         for at, request in enumerate(requests):
             if request.state is State.CANCELLED:
                 self._release(request)
                 continue
             request.compute += seconds
-            self._probe.ran(request, now)
             if batch.reads:
-                request.reading, request.read_at = readings[at], stage
-                outcome = leaves(request, readings[at].score, self.relief, last, now)
+                reading = readings[at]
+                request.reading, request.read_at = reading, stage
+                outcome = leaves(request, reading.score, self.relief, last, now)
                 if outcome is not None:
                     departures.append(self._depart(request, outcome))
                     continue
-            stayed += 1
             request.stage = stage + 1
             request.state = State.WAITING
-            self._lines.push(request)
+            staying.append(request)
+        self._probe.ran(requests, now)
+        if staying:
+            self._lines.push(staying)
         if batch.reads:
-            self.reach.observe(stage, len(departures) + stayed, stayed)
+            self.reach.observe(stage, len(departures) + len(staying), len(staying))
         if stage == 0:
             first = requests[0]
             self.admission.learn(first.predicted, now - seconds - first.submitted)

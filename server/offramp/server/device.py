@@ -1,37 +1,47 @@
-"""The scheduler's backend on a GPU: two small copies and one graph replay a step.
+"""The scheduler's backend on a GPU: one small copy up, one graph, one small copy down a step.
 
-Several threads may call `run`, so that as many steps are in flight: one prepares and launches
-while the others wait for their readings. Launches are taken in turns; the waiting holds no lock,
-and neither does it hold the interpreter. A step's readings are copied to memory of its own right
-behind it, in stream order, so the next one cannot overwrite them.
+Steps are launched by one thread at a time and run in that order on the device. Each is told in
+memory of its own, and its readings are copied to memory of its own right behind it, so that several
+can be in flight and none overwrites another's.
 """
 
-import threading
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
-from offramp.model.graphs import EagerSteps, GraphedSteps
-from offramp.model.resident import LABEL, PROBABILITIES, ResidentStages
+from offramp.model.graphs import EagerSteps, GraphedSteps, length_of
+from offramp.model.readings import HIGHEST_CONFIDENCE, Readings
+from offramp.model.resident import LABEL, PROBABILITIES, ResidentStages, rows_of
+from offramp.model.rules import ExitRule
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.request import Reading
+from offramp.scheduler.request import Reading, Request
+
+logger = logging.getLogger(__name__)
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.int32]]
 
 STEPS_IN_FLIGHT = 2
 """Steps that buffers are made for at the start; more get theirs when they first come."""
 
+FEW_ROWS = 16
+"""Up to so many are scored one by one, which is quicker than by tensors."""
 
-@dataclass(frozen=True, slots=True)
+
 class _Buffers:
-    """Host memory of one step: what goes up, `[2, tokens]` and `[2, rows]`, and what comes down."""
+    """Host memory of one step: what goes up and what comes down, and when it is there."""
 
-    tokens: Tensor
-    rows: Tensor
-    readings: Tensor
+    def __init__(self, bucket: int, columns: int, *, cuda: bool) -> None:
+        self.told = torch.zeros(length_of(bucket), dtype=torch.int32, pin_memory=cuda)
+        self.readings = torch.zeros(rows_of(bucket), columns, pin_memory=cuda)
+        self.numbers = self.told.numpy()
+        self.done = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
 
 
 class DeviceBackend:
@@ -53,16 +63,16 @@ class DeviceBackend:
         if precision is Precision.INT8:
             raise ValueError(f"int8 is not available on {device}; use bfloat16, float16 or float32")
         config = checkpoint.config
-        self._device, self._cuda = device, device.type == "cuda"
+        self._cuda = device.type == "cuda"
         dtype = getattr(torch, precision.value)
         temperatures = checkpoint.calibration.temperatures
-        stages = ResidentStages(checkpoint.model, temperatures, slots, max_rows, dtype, device)
+        make = stages_of(checkpoint, device)
+        stages = make(checkpoint.model, temperatures, slots, dtype, device)
         most = max(max_tokens, config.max_tokens)
-        self._steps = (GraphedSteps if self._cuda else EagerSteps)(stages, most, device)
+        self._steps = (GraphedSteps if self._cuda else EagerSteps)(stages, max_rows, most, device)
         self._spare_slot, self._max_rows = slots, max_rows
         self._columns = PROBABILITIES + len(config.labels)
         self._free = [self._buffers() for _ in range(STEPS_IN_FLIGHT)]
-        self._turn = threading.Lock()
         self._rule = checkpoint.calibration.rule
         self.padding = 0
         """Token positions computed so far beyond the tokens of the requests."""
@@ -73,60 +83,117 @@ class DeviceBackend:
         if isinstance(self._steps, GraphedSteps):
             self._steps.capture()
 
-    @torch.inference_mode()
     def run(self, batch: Batch) -> Sequence[Reading]:
         """Run the batch's stage; readings come in the order of its requests."""
-        with self._turn:
-            buffers = self._free.pop() if self._free else self._buffers()
-        try:
-            with self._turn:
-                done = self._launch(batch, buffers)
-            if done is not None:
-                done.synchronize()
-            rows = buffers.readings[: len(batch.requests)].tolist()
-        finally:
-            self._free.append(buffers)
-        return [
-            Reading(
-                label=int(row[LABEL]),
-                score=self._rule.score(batch.stage, row[PROBABILITIES:]),
-                probabilities=tuple(row[PROBABILITIES:]),
-            )
-            for row in rows
-        ]
+        return self.launch(batch).readings()
 
-    def _launch(self, batch: Batch, buffers: _Buffers) -> torch.cuda.Event | None:
+    @torch.inference_mode()
+    def launch(self, batch: Batch) -> "LaunchedStep":
+        """Send the step to the device; whoever holds what comes back reads it once."""
+        buffers = self._free.pop() if self._free else self._buffers()
+        try:
+            self._launch(batch, buffers)
+        except BaseException:
+            self._free.append(buffers)
+            raise
+        return LaunchedStep(batch, buffers, self._rule, self._free)
+
+    def _launch(self, batch: Batch, buffers: _Buffers) -> None:
         requests, tokens = batch.requests, batch.tokens
         if len(requests) > self._max_rows:
             raise ValueError(f"{len(requests)} rows are more than the {self._max_rows} of a step")
-        inputs = self._steps.inputs(tokens)
-        self.padding += len(inputs.ids) - tokens
-        buffers.rows[0].fill_(self._spare_slot)
-        buffers.rows[1].zero_()
-        slots = torch.tensor([request.slot for request in requests])
-        lengths = torch.tensor([request.tokens for request in requests])
-        buffers.rows[0, : len(requests)] = slots
-        buffers.rows[1, : len(requests)] = lengths
-        inputs.slots.copy_(buffers.rows[0], non_blocking=True)
-        inputs.lengths.copy_(buffers.rows[1], non_blocking=True)
-        if batch.stage == 0:
-            payloads = [r.payload for r in requests if isinstance(r.payload, Tokens)]
-            ids, types = buffers.tokens[0, :tokens], buffers.tokens[1, :tokens]
-            ids.copy_(torch.tensor([i for payload in payloads for i in payload.ids]))
-            types.copy_(torch.tensor([t for payload in payloads for t in payload.types]))
-            inputs.ids[:tokens].copy_(ids, non_blocking=True)
-            inputs.types[:tokens].copy_(types, non_blocking=True)
-        buffers.readings.copy_(self._steps.run(batch.stage, tokens), non_blocking=True)
-        if not self._cuda:
-            return None
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record()
-        return done
+        bucket = self._steps.bucket(len(requests), tokens)
+        self.padding += bucket - tokens
+        told = self._tell(batch, bucket, buffers.numbers)
+        self._steps.told[:told].copy_(buffers.told[:told], non_blocking=True)
+        readings = self._steps.run(batch.stage, bucket)
+        buffers.readings[: len(readings)].copy_(readings, non_blocking=True)
+        if buffers.done is not None:
+            buffers.done.record()
+
+    def _tell(self, batch: Batch, bucket: int, numbers: Numbers) -> int:
+        """Write what the step is told, all of it; how many numbers that is."""
+        requests, rows, most = batch.requests, len(batch.requests), rows_of(bucket)
+        numbers[:rows] = [request.slot for request in requests]
+        numbers[rows:most] = self._spare_slot
+        numbers[most : most + rows] = [request.tokens for request in requests]
+        numbers[most + rows : 2 * most] = 0
+        if batch.stage:
+            return 2 * most
+        payloads = [_tokens(request) for request in requests]
+        ids, types = numbers[2 * most :][:bucket], numbers[2 * most + bucket :][:bucket]
+        _lay_out(ids, [row.ids for row in payloads])
+        pairs = any(any(row.types) for row in payloads)
+        _lay_out(types, [row.types for row in payloads] if pairs else [])
+        return length_of(bucket)
 
     def _buffers(self) -> _Buffers:
-        tokens, rows = self._steps.buckets[-1], self._max_rows
-        return _Buffers(
-            torch.zeros(2, tokens, dtype=torch.int64, pin_memory=self._cuda),
-            torch.zeros(2, rows, dtype=torch.int64, pin_memory=self._cuda),
-            torch.zeros(rows, self._columns, pin_memory=self._cuda),
-        )
+        return _Buffers(self._steps.buckets[-1], self._columns, cuda=self._cuda)
+
+
+class LaunchedStep:
+    """A step on its way, and the memory that it reads into."""
+
+    def __init__(
+        self, batch: Batch, buffers: _Buffers, rule: ExitRule, free: list[_Buffers]
+    ) -> None:
+        self._batch = batch
+        self._buffers = buffers
+        self._rule = rule
+        self._free = free
+
+    def done(self) -> bool:
+        """Whether the readings are there; raises nothing, `readings` does."""
+        done = self._buffers.done
+        try:
+            return done is None or done.query()
+        except RuntimeError:
+            return True
+
+    def readings(self) -> list[Reading]:
+        """Wait for the readings, `[rows]`; raises RuntimeError if the device failed."""
+        buffers = self._buffers
+        try:
+            if buffers.done is not None:
+                buffers.done.synchronize()
+            batch = self._batch
+            return self._read(buffers.readings[: len(batch.requests)]) if batch.reads else []
+        finally:
+            self._free.append(buffers)
+
+    def _read(self, rows: Tensor) -> list[Reading]:
+        probabilities, stage = rows[:, PROBABILITIES:], self._batch.stage
+        probable: list[list[float]] = probabilities.tolist()
+        labels = rows[:, LABEL].to(torch.int64)
+        if len(probable) <= FEW_ROWS:
+            scores = [self._rule.score(stage, row) for row in probable]
+        else:
+            confidences = probabilities.amax(-1).clamp(max=HIGHEST_CONFIDENCE).double()
+            readings = Readings(labels, confidences, probabilities)
+            scores = self._rule.scores(stage, readings, None)[0].tolist()
+        return list(map(Reading, labels.tolist(), scores, map(tuple, probable)))
+
+
+def stages_of(checkpoint: Checkpoint, device: torch.device) -> type[ResidentStages]:
+    """What runs the stages: kernels of our own where the card, Triton and the model allow."""
+    if device.type != "cuda":
+        return ResidentStages
+    try:
+        from offramp.model.fused import FusedStages, fits  # noqa: PLC0415 - Triton needs a GPU
+    except ImportError as error:
+        logger.warning("Triton is missing here (%s): steps take up to twice as long", error)
+        return ResidentStages
+    return FusedStages if fits(checkpoint.config) else ResidentStages
+
+
+def _tokens(request: Request) -> Tokens:
+    if not isinstance(request.payload, Tokens):
+        raise TypeError(f"a request's payload must be Tokens, not {type(request.payload).__name__}")
+    return request.payload
+
+
+def _lay_out(numbers: Numbers, rows: Sequence[Sequence[int]]) -> None:
+    """Write rows end to end, and zeros behind them."""
+    count = sum(map(len, rows))
+    numbers[:count] = np.fromiter(chain.from_iterable(rows), np.int32, count)
+    numbers[count:] = 0
