@@ -14,7 +14,6 @@ leave by shares recorded of trained checkpoints (`EXIT_SHARES`), drawn per reque
 """
 
 import argparse
-import gc
 import gzip
 import json
 import statistics
@@ -53,6 +52,7 @@ from offramp.model.tokenizer import Tokens  # noqa: E402
 from offramp.scheduler.backend import Batch  # noqa: E402
 from offramp.scheduler.cost import CostModel  # noqa: E402
 from offramp.server.device import DeviceBackend, stages_of  # noqa: E402
+from offramp.server.garbage import settle  # noqa: E402
 
 REPEATS = 50
 
@@ -168,6 +168,8 @@ def step_of(tokens: int) -> list[Tokens]:
     return drawn
 
 
+PARTS = ("equality", "stages", "engine", "peer")
+
 ROUNDS = 3
 """Full depth and early exits, in turn; medians count."""
 
@@ -229,7 +231,7 @@ def engine_rounds(
     exits = checkpoint.config.exit_layers
     cost = CostModel(len(exits))
     run = partial(throughput, exits, backend, cost, Limits())
-    uvloop.run(run(tokens[: len(tokens) // 4], early=True))  # whatever comes first is cold
+    uvloop.run(run(tokens[: len(tokens) // 2], early=True))  # whatever comes first is cold
     rounds = [
         [uvloop.run(run(tokens, early=early)) for early in (False, True)] for _ in range(ROUNDS)
     ]
@@ -254,6 +256,36 @@ def tokenized(checkpoint: Checkpoint, texts: Path) -> list[Tokens]:
         return checkpoint.tokenizer.encode([(json.loads(line)["text"], None) for line in lines])
 
 
+def of_shape(
+    name: str, kinds: dict[str, list[Tokens]], peak: float, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Whatever parts are asked for, of one shape."""
+    device, parts = torch.device("cuda"), args.parts
+    checkpoint = random_checkpoint(name)
+    found: dict[str, Any] = {}
+    if "equality" in parts:
+        mixed = rows(16, 3, LENGTHS_SHORT, LENGTHS_LONG)
+        found["equality"] = equality(partial(random_checkpoint, name), device, mixed)
+    if "stages" in parts:
+        found["stages"] = stages(checkpoint, stages_of(checkpoint, device), device, peak)
+        by_pytorch = stages(random_checkpoint(name), ResidentStages, device, peak)
+        found["stages_by_pytorch"] = by_pytorch
+    if "engine" in parts:
+        backend = backend_of(random_checkpoint(name), device, Precision.BFLOAT16, Limits())
+        if "stages" in found:
+            found["host"] = host_overhead(backend, found["stages"])
+        for kind, tokens in kinds.items():
+            many = list(islice(cycle(tokens), args.requests))
+            found[kind] = engine_rounds(checkpoint, backend, many)
+    if "peer" in parts:
+        peer = padded_peer(checkpoint.config, device, kinds["mixed"])
+        found["padded_peer_mixed_per_second"] = peer
+        if "mixed" in found:
+            early = found["mixed"]["early"]["per_second"]
+            found["over_padded_peer"] = {order: early / rate for order, rate in peer.items()}
+    return found
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(
@@ -261,7 +293,8 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
     parser.add_argument("--texts", type=Path, help="a .jsonl.gz to compare labels and exits on")
-    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--requests", type=int, default=60_000)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -274,37 +307,18 @@ def main() -> None:
         "torch": torch.__version__,
         "limits": card_limits(device),
     }
-    peak = record["limits"]["bfloat16_tflops"]
     load = partial(load_checkpoint, args.checkpoint)
-    if args.texts:
-        record["shipped_checkpoint"] = {
-            "texts": args.texts.name,
-            "equality": equality(load, device, tokenized(load(), args.texts)),
-        }
-    mixed = rows(16, 3, LENGTHS_SHORT, LENGTHS_LONG)
+    if args.texts and "equality" in args.parts:
+        found = equality(load, device, tokenized(load(), args.texts))
+        record["shipped_checkpoint"] = {"texts": args.texts.name, "equality": found}
     kinds = {
         "short": rows(DIFFERENT, 4, LENGTHS_SHORT),
         "mixed": rows(DIFFERENT, 2, LENGTHS_SHORT, LENGTHS_LONG),
     }
-    gc.freeze()
+    settle()
     for name in SHAPES:
-        own: dict[str, Any] = {}
-        record[name] = own
-        own["equality"] = equality(partial(random_checkpoint, name), device, mixed)
-        checkpoint = random_checkpoint(name)
-        make = stages_of(checkpoint, device)
-        own["stages"] = stages(checkpoint, make, device, peak)
-        own["stages_by_pytorch"] = stages(random_checkpoint(name), ResidentStages, device, peak)
-        backend = backend_of(random_checkpoint(name), device, Precision.BFLOAT16, Limits())
-        own["host"] = host_overhead(backend, own["stages"])
-        for kind, tokens in kinds.items():
-            many = list(islice(cycle(tokens), args.requests))
-            own[kind] = engine_rounds(checkpoint, backend, many)
-        peer = padded_peer(checkpoint.config, device, kinds["mixed"])
-        own["padded_peer_mixed_per_second"] = peer
-        early = own["mixed"]["early"]["per_second"]
-        own["over_padded_peer"] = {order: early / rate for order, rate in peer.items()}
-        print(json.dumps({name: own}, indent=1), flush=True)
+        record[name] = of_shape(name, kinds, record["limits"]["bfloat16_tflops"], args)
+        print(json.dumps({name: record[name]}, indent=1), flush=True)
         torch.cuda.empty_cache()
     print(json.dumps(record, indent=1))
     if args.json:

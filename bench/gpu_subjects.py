@@ -202,7 +202,8 @@ async def throughput(
     """Requests a second through scheduler and engine, the layers that they ran, and one alone.
 
     `exits` are the layers that have one; every request is told which of these it leaves at. Who is
-    answered sends the next, so that as many are held all the time. Alone are the shorter half of
+    answered sends the next, so that as many are held until the last have been sent; what is
+    answered before as many have been, or after that, does not count. Alone are the shorter half of
     the first 200, with the exits of the others.
     """
     settings = SchedulerConfig(
@@ -224,12 +225,17 @@ async def throughput(
         def submit(row: Tokens, leaves: Terms) -> asyncio.Future[Answer]:
             return engine.submit(row, len(row), leaves, time.monotonic())
 
+        held = HELD * limits.slots
+        if len(work) <= 2 * held:
+            raise ValueError(f"{len(work)} requests are too few for {held} held at a time")
         depths: list[int] = []
+        times: list[float] = []
         over = asyncio.Event()
         waiting = iter(work)
 
         def answered(answer: asyncio.Future[Answer]) -> None:
             depths.append(exits[answer.result().exit])
+            times.append(time.perf_counter())
             follow()
             if len(depths) == len(work):
                 over.set()
@@ -238,11 +244,9 @@ async def throughput(
             if (following := next(waiting, None)) is not None:
                 submit(*following).add_done_callback(answered)
 
-        started = time.perf_counter()
-        for _ in range(HELD * limits.slots):
+        for _ in range(held):
             follow()
         await over.wait()
-        seconds = time.perf_counter() - started
         alone: list[float] = []
         for one in sorted(work[: 2 * ALONE], key=lambda pair: len(pair[0]))[:ALONE]:
             begun = time.perf_counter()
@@ -250,8 +254,9 @@ async def throughput(
             alone.append(time.perf_counter() - begun)
         engine.stop()
         await running
+    counted = slice(held, len(work) - held)
     return {
-        "per_second": len(tokens) / seconds,
-        "mean_layers": statistics.fmean(depths),
+        "per_second": (len(times[counted]) - 1) / (times[counted][-1] - times[counted][0]),
+        "mean_layers": statistics.fmean(depths[counted]),
         "one_in_flight_p50_ms": statistics.median(alone) * 1e3,
     }

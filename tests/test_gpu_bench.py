@@ -40,7 +40,7 @@ async def test_an_engine_with_recorded_exits(tmp_path: Path) -> None:
     backend = backend_of(checkpoint, CPU, Precision.FLOAT32, SMALL)
     exits = checkpoint.config.exit_layers
     cost = CostModel(len(exits))
-    full = await throughput(exits, backend, cost, SMALL, small_rows() * 20, early=False)
-    early = await throughput(exits, backend, cost, SMALL, small_rows() * 20, early=True)
+    full = await throughput(exits, backend, cost, SMALL, small_rows() * 40, early=False)
+    early = await throughput(exits, backend, cost, SMALL, small_rows() * 40, early=True)
     assert full["mean_layers"] == checkpoint.config.encoder.layers
     assert 1 <= early["mean_layers"] < full["mean_layers"]

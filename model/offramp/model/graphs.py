@@ -57,6 +57,7 @@ class EagerSteps:
         told = self.told[: length_of(bucket)].split([rows, rows, bucket, bucket])
         return StepInputs(slots=told[0], lengths=told[1], ids=told[2], types=told[3])
 
+    @torch.inference_mode()
     def run(self, stage: int, bucket: int) -> Tensor:
         """Readings of the rows, on the device; they are overwritten by a later step."""
         return self._stages.step(stage, self.inputs(bucket))

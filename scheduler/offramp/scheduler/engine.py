@@ -34,24 +34,25 @@ class Lane:
 class AnswerFuture(asyncio.Future[Answer]):
     """Will hold a request's answer or its SchedulerError; who cancels it cancels the request."""
 
-    def __init__(self, forget: Callable[[Request], None]) -> None:
-        super().__init__()
-        self._forget = forget
-        self.request: Request | None = None
+    request: Request | None = None
+    """While it is held."""
+
+    forget: Callable[[Request], None]
+    """Cancels it."""
 
     def cancel(self, msg: object = None) -> bool:
         """Give the request up, wherever it is; False if it has left."""
         request, self.request = self.request, None
         cancelled = super().cancel(msg)
         if cancelled and request is not None:
-            self._forget(request)
+            self.forget(request)
         return cancelled
 
     def settle(self, departure: Departure) -> None:
         """Hear how the request left."""
-        self.request = None
         if self.done():
             return
+        self.request = None
         outcome = departure.outcome
         if isinstance(outcome, SchedulerError):
             self.set_exception(outcome)
@@ -114,14 +115,14 @@ class Engine:
         Cancelling the future cancels the request, wherever it is. Raises the SchedulerError of a
         request that is refused.
         """
-        future = AnswerFuture(self._forget)
+        future = AnswerFuture()
         request = Request(payload, tokens, terms, arrived, future.settle, context)
         try:
             self.scheduler.submit(request, time.monotonic())
         except SchedulerError as error:
             self._observer.refused(request, error)
             raise
-        future.request = request
+        future.request, future.forget = request, self._forget
         if self._flying < self._steps_in_flight:
             self._work.set()
         return future
@@ -241,7 +242,7 @@ class Engine:
             self._solitude.answered(time.monotonic())
         for departure in departures:
             lane.observer.departed(departure)
-            departure.deliver()
+            departure.request.deliver(departure)
         self._grant_room()
 
     def _grant_room(self) -> None:

@@ -19,8 +19,7 @@ def leaves(request: Request, score: float, relief: Relief, last: int, now: float
     if stage >= terms.min_exit:
         if score >= terms.threshold:
             return request.answer(ExitReason.CONFIDENT, now)
-        lowered = relief.threshold(terms)
-        if score >= lowered:
+        if relief.level and score >= (lowered := relief.threshold(terms)):
             return request.answer(ExitReason.OVERLOAD, now, lowered)
     if stage == last:
         return request.answer(ExitReason.FINAL, now)

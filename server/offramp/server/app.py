@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2
 
 from offramp.server.config import ServerConfig
 from offramp.server.engines import Engines
+from offramp.server.garbage import settle
 from offramp.server.hardware import MakeBackend
 from offramp.server.loader import Loader
 from offramp.server.served import ModelRegistry
@@ -131,7 +132,7 @@ async def serve(
     for signal_number in SIGNALS:
         loop.add_signal_handler(signal_number, signalled.set)
     announce(await app.start())
-    _settle()
+    settle()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
     swaps = asyncio.create_task(_swap_whenever(changed, app))
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -168,10 +169,4 @@ async def _swap_whenever(changed: asyncio.Event, app: App) -> None:
         changed.clear()
         if await app.swap():
             gc.unfreeze()
-            _settle()
-
-
-def _settle() -> None:
-    """What was imported and loaded stays: a full collection would hold the loop 0.1 s over it."""
-    gc.collect()
-    gc.freeze()
+            settle()

@@ -26,6 +26,7 @@ from offramp.scheduler.request import Reading, Request
 logger = logging.getLogger(__name__)
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.int32]]
+Table = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 STEPS_IN_FLIGHT = 2
 """Steps that buffers are made for at the start; more get theirs when they first come."""
@@ -38,10 +39,30 @@ class _Buffers:
     """Host memory of one step: what goes up and what comes down, and when it is there."""
 
     def __init__(self, bucket: int, columns: int, *, cuda: bool) -> None:
-        self.told = torch.zeros(length_of(bucket), dtype=torch.int32, pin_memory=cuda)
-        self.readings = torch.zeros(rows_of(bucket), columns, pin_memory=cuda)
-        self.numbers = self.told.numpy()
+        self._told = torch.zeros(length_of(bucket), dtype=torch.int32, pin_memory=cuda)
+        self._readings = torch.zeros(rows_of(bucket), columns, pin_memory=cuda)
+        self.numbers = self._told.numpy()
+        self.table = self._readings.numpy()
         self.done = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
+        self._ways_up: dict[int, tuple[Tensor, Tensor]] = {}
+        self._ways_down: dict[int, Tensor] = {}
+
+    def send(self, count: int, target: Tensor) -> None:
+        """Start to copy so many numbers to the device."""
+        way = self._ways_up.get(count)
+        if way is None:
+            way = self._ways_up[count] = (target[:count], self._told[:count])
+        way[0].copy_(way[1], non_blocking=True)
+
+    def fetch(self, readings: Tensor) -> None:
+        """Start to copy readings from the device, behind the step that makes them."""
+        rows = len(readings)
+        way = self._ways_down.get(rows)
+        if way is None:
+            way = self._ways_down[rows] = self._readings[:rows]
+        way.copy_(readings, non_blocking=True)
+        if self.done is not None:
+            self.done.record()
 
 
 class DeviceBackend:
@@ -87,7 +108,6 @@ class DeviceBackend:
         """Run the batch's stage; readings come in the order of its requests."""
         return self.launch(batch).readings()
 
-    @torch.inference_mode()
     def launch(self, batch: Batch) -> "LaunchedStep":
         """Send the step to the device; whoever holds what comes back reads it once."""
         buffers = self._free.pop() if self._free else self._buffers()
@@ -104,12 +124,8 @@ class DeviceBackend:
             raise ValueError(f"{len(requests)} rows are more than the {self._max_rows} of a step")
         bucket = self._steps.bucket(len(requests), tokens)
         self.padding += bucket - tokens
-        told = self._tell(batch, bucket, buffers.numbers)
-        self._steps.told[:told].copy_(buffers.told[:told], non_blocking=True)
-        readings = self._steps.run(batch.stage, bucket)
-        buffers.readings[: len(readings)].copy_(readings, non_blocking=True)
-        if buffers.done is not None:
-            buffers.done.record()
+        buffers.send(self._tell(batch, bucket, buffers.numbers), self._steps.told)
+        buffers.fetch(self._steps.run(batch.stage, bucket))
 
     def _tell(self, batch: Batch, bucket: int, numbers: Numbers) -> int:
         """Write what the step is told, all of it; how many numbers that is."""
@@ -123,8 +139,8 @@ class DeviceBackend:
         payloads = [_tokens(request) for request in requests]
         ids, types = numbers[2 * most :][:bucket], numbers[2 * most + bucket :][:bucket]
         _lay_out(ids, [row.ids for row in payloads])
-        pairs = any(any(row.types) for row in payloads)
-        _lay_out(types, [row.types for row in payloads] if pairs else [])
+        kinds = [row.types for row in payloads]
+        _lay_out(types, kinds if any(map(any, kinds)) else [])
         return length_of(bucket)
 
     def _buffers(self) -> _Buffers:
@@ -157,21 +173,22 @@ class LaunchedStep:
             if buffers.done is not None:
                 buffers.done.synchronize()
             batch = self._batch
-            return self._read(buffers.readings[: len(batch.requests)]) if batch.reads else []
+            return self._read(buffers.table[: len(batch.requests)]) if batch.reads else []
         finally:
             self._free.append(buffers)
 
-    def _read(self, rows: Tensor) -> list[Reading]:
-        probabilities, stage = rows[:, PROBABILITIES:], self._batch.stage
-        probable: list[list[float]] = probabilities.tolist()
-        labels = rows[:, LABEL].to(torch.int64)
-        if len(probable) <= FEW_ROWS:
-            scores = [self._rule.score(stage, row) for row in probable]
+    def _read(self, table: Table) -> list[Reading]:
+        stage, score = self._batch.stage, self._rule.score
+        labels = table[:, LABEL].astype(np.int64).tolist()
+        probable = list(map(tuple, table[:, PROBABILITIES:].tolist()))
+        if len(table) <= FEW_ROWS:
+            scores = [score(stage, probabilities) for probabilities in probable]
         else:
+            probabilities = torch.from_numpy(table[:, PROBABILITIES:])
             confidences = probabilities.amax(-1).clamp(max=HIGHEST_CONFIDENCE).double()
-            readings = Readings(labels, confidences, probabilities)
+            readings = Readings(torch.from_numpy(table[:, LABEL]), confidences, probabilities)
             scores = self._rule.scores(stage, readings, None)[0].tolist()
-        return list(map(Reading, labels.tolist(), scores, map(tuple, probable)))
+        return list(map(Reading, labels, scores, probable))
 
 
 def stages_of(checkpoint: Checkpoint, device: torch.device) -> type[ResidentStages]:
