@@ -182,3 +182,74 @@ async def test_stopping_does_not_wait_for_the_idle_lane() -> None:
         engine.stop()
         await engine.run()
     assert not backend.batches
+
+
+class Card(FakeBackend):
+    """Runs steps on its own, as many at once as are launched, and is through when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flying: list[Flight] = []
+        self.most = 0
+
+    def launch(self, batch: Batch) -> "Flight":
+        if batch.requests[0].context == "unlaunchable":
+            raise RuntimeError("no memory")
+        flight = Flight(self, batch)
+        self.flying.append(flight)
+        self.most = max(self.most, len(self.flying))
+        return flight
+
+
+class Flight:
+    """One step on a Card, through after it was looked at a few times."""
+
+    def __init__(self, card: Card, batch: Batch) -> None:
+        self.card = card
+        self.batch = batch
+        self.looks = 0
+
+    def done(self) -> bool:
+        self.looks += 1
+        return self.looks > 3
+
+    def readings(self) -> Sequence[Reading]:
+        assert self.looks > 3
+        assert self.card.flying.pop(0) is self, "steps end in the order in which they were launched"
+        return self.card.run(self.batch)
+
+
+async def test_a_device_that_runs_on_its_own_has_two_steps_in_flight_and_needs_no_thread() -> None:
+    card = Card()
+    core = scheduler(max_batch_rows=2, slots=8)
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(core, card, executor, steps_in_flight=2)
+        futures = [engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0) for _ in range(8)]
+        running = asyncio.create_task(engine.run())
+        assert [(await future).exit for future in futures] == [1] * 8
+        engine.stop()
+        await running
+        assert not executor._threads  # pyright: ignore[reportPrivateUsage]
+    assert card.most == 2
+
+
+async def test_steps_that_can_not_be_launched_or_fail_on_the_device_cost_no_other() -> None:
+    card = Card()
+    core = scheduler(max_batch_rows=4, slots=8)
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(core, card, executor, steps_in_flight=2)
+        bad = engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0, context="unlaunchable")
+        poison = engine.submit((-1.0, 0.9, 0.9), 8, TERMS, 0.0)
+        good = [engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0) for _ in range(6)]
+        given_up = engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
+        running = asyncio.create_task(engine.run())
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert [(await future).exit for future in good] == [1] * 6
+        for lost in (bad, poison):
+            with pytest.raises(StepFailedError):
+                await lost
+        engine.stop()
+        await running
+    assert core.slots.held == 0
+    assert not card.flying

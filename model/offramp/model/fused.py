@@ -9,16 +9,20 @@ each of them saves.
 """
 
 from math import e, log2, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from offramp.model import kernels
+import offramp.model.kernels as triton_kernels
 from offramp.model.config import Activation, ModelConfig, Pooling
 from offramp.model.encoder import EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.projection import activate
 from offramp.model.resident import FLASH_TYPES, ResidentStages, StepInputs
+
+kernels: Any = triton_kernels
+"""Launched as `kernel[grid](arguments)`, which Python's types don't know."""
 
 TILE = 64
 """Queries, and keys, that attention takes at a time."""
@@ -43,6 +47,13 @@ def fits(config: ModelConfig) -> bool:
     """Whether the kernels can run a model: mean pooling, heads a power of two wide."""
     size = config.encoder.hidden_size // config.encoder.heads
     return config.pooling is Pooling.MEAN and size == power_of_two(size) >= SMALLEST_DOT
+
+
+def try_out(device: torch.device) -> None:
+    """Compile and run one kernel; raises whatever Triton does where it can't."""
+    one = torch.ones(1, SMALLEST_DOT, device=device)
+    settings = {"WIDTH": SMALLEST_DOT, "PLACED": False}
+    kernels.add_norm[1,](one, one, one, one, one, one, SMALLEST_DOT, 1e-5, **settings)
 
 
 class FusedStages(ResidentStages):
@@ -181,9 +192,8 @@ class FusedStages(ResidentStages):
         if halved and layer.activation in (Activation.GELU, Activation.GELU_NEW, Activation.RELU):
             gelu = layer.activation is not Activation.RELU
             weight = layer.up.weight.t()
-            raised: Tensor = torch._addmm_activation(  # noqa: SLF001
-                layer.up.bias, hidden, weight, use_gelu=gelu
-            )
+            product = torch.ops.aten._addmm_activation  # noqa: SLF001
+            raised: Tensor = product(layer.up.bias, hidden, weight, use_gelu=gelu)
             return raised
         return activate(layer.activation, layer.up(hidden))
 

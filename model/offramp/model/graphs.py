@@ -54,8 +54,10 @@ class EagerSteps:
     def inputs(self, bucket: int) -> StepInputs:
         """What a step of this bucket is told, as views."""
         rows = rows_of(bucket)
-        told = self.told[: length_of(bucket)].split([rows, rows, bucket, bucket])
-        return StepInputs(slots=told[0], lengths=told[1], ids=told[2], types=told[3])
+        slots, lengths, ids, types, _ = self.told.tensor_split(
+            (rows, 2 * rows, 2 * rows + bucket, 2 * (rows + bucket))
+        )
+        return StepInputs(ids, types, slots, lengths)
 
     @torch.inference_mode()
     def run(self, stage: int, bucket: int) -> Tensor:

@@ -4,6 +4,10 @@ Each takes packed rows: `[tokens, ...]` with the rows' bounds. Numbers are summe
 whatever type they are kept in. `FusedStages` calls them and says why each is there.
 """
 
+# Triton reads this language itself: its pointers and numbers have no types in Python.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# pyright: basic, reportGeneralTypeIssues=false
+
 import triton
 import triton.language as tl
 

@@ -148,8 +148,8 @@ class Engine:
         """Step until `stop`, and then until everything held has left."""
         while True:
             while self._launched and self._launched[0][2].done():
-                lane, batch, launched = self._launched.popleft()
-                self._absorb(lane, batch, launched.readings)
+                ended, through, launched = self._launched.popleft()
+                self._absorb(ended, through, launched.readings)
             while self._back:
                 self._absorb(*self._back.popleft())
             while self._flying < self._steps_in_flight and not self._back:

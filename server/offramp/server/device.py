@@ -162,7 +162,7 @@ class LaunchedStep:
         """Whether the readings are there; raises nothing, `readings` does."""
         done = self._buffers.done
         try:
-            return done is None or done.query()
+            return done is None or bool(done.query())  # type: ignore[no-untyped-call]
         except RuntimeError:
             return True
 
@@ -196,9 +196,15 @@ def stages_of(checkpoint: Checkpoint, device: torch.device) -> type[ResidentStag
     if device.type != "cuda":
         return ResidentStages
     try:
-        from offramp.model.fused import FusedStages, fits  # noqa: PLC0415 - Triton needs a GPU
-    except ImportError as error:
-        logger.warning("Triton is missing here (%s): steps take up to twice as long", error)
+        from offramp.model.fused import FusedStages, fits, try_out  # noqa: PLC0415 - needs Triton
+
+        try_out(device)
+    except Exception as error:  # noqa: BLE001 - Triton's own, its compiler's, the card's
+        logger.warning(
+            "Triton does not work here, so steps take up to twice as long; it needs a C compiler"
+            " and Python's headers: %s",
+            error,
+        )
         return ResidentStages
     return FusedStages if fits(checkpoint.config) else ResidentStages
 

@@ -1,0 +1,85 @@
+"""Runs fused stages beside plain ones in Triton's interpreter: `python interpreted.py DTYPE`.
+
+Prints the largest difference of a reading for each kind of encoder, as JSON. A process of its own,
+because Triton decides when it is imported whether it interprets.
+"""
+
+import json
+import os
+import random
+import sys
+from copy import deepcopy
+from dataclasses import replace
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+
+from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
+from offramp.model.exits import MultiExitModel
+from offramp.model.fused import FusedStages, fits, try_out
+from offramp.model.graphs import EagerSteps
+from offramp.model.resident import ResidentStages
+
+CPU = torch.device("cpu")
+BERT = EncoderConfig(
+    family="bert",
+    vocab_size=30,
+    embedding_size=48,
+    hidden_size=48,
+    intermediate_size=64,
+    layers=2,
+    heads=3,
+    positions=80,
+    position_offset=0,
+    token_types=2,
+    activation=Activation.GELU,
+    layer_norm_eps=1e-12,
+)
+KINDS = {
+    "bert": BERT,
+    "distilbert": replace(BERT, token_types=0, activation=Activation.RELU),
+    "electra": replace(BERT, embedding_size=32, position_offset=2, activation=Activation.SILU),
+}
+STEPS = [
+    (0, ((5, 0, 2), (3, 70, 1))),
+    (0, ((1,), (12,))),
+    (1, ((1, 0, 2), (12, 70, 1))),
+]
+"""Stage, and slots and lengths of the rows that meet there."""
+
+
+def differences(encoder: EncoderConfig, dtype: torch.dtype) -> float:
+    """The largest difference of a reading in these steps."""
+    config = ModelConfig(encoder, ("a", "b", "c"), (1, 2), Pooling.MEAN, max_tokens=70)
+    assert fits(config)
+    torch.manual_seed(0)
+    model = MultiExitModel(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    runners = [
+        EagerSteps(kind(deepcopy(model), (1.3, 0.8), 6, dtype, CPU), 4, 128, CPU)
+        for kind in (ResidentStages, FusedStages)
+    ]
+    largest = 0.0
+    for stage, (slots, lengths) in STEPS:
+        bucket = runners[0].bucket(len(lengths), sum(lengths))
+        said: list[torch.Tensor] = []
+        for runner in runners:
+            draw = random.Random(stage)
+            inputs = runner.inputs(bucket)
+            inputs.slots.fill_(6)
+            inputs.lengths.zero_()
+            inputs.slots[: len(slots)] = torch.tensor(slots)
+            inputs.lengths[: len(lengths)] = torch.tensor(lengths)
+            inputs.ids.copy_(torch.tensor(draw.choices(range(30), k=bucket)))
+            inputs.types.copy_(torch.tensor(draw.choices(range(2), k=bucket)))
+            said.append(runner.run(stage, bucket)[: len(slots)])
+        largest = max(largest, float((said[0] - said[1]).abs().max()))
+    return largest
+
+
+if __name__ == "__main__":
+    try_out(CPU)
+    dtype = getattr(torch, sys.argv[1])
+    print(json.dumps({name: differences(encoder, dtype) for name, encoder in KINDS.items()}))
