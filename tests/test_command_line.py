@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from service import SHIPPED
 from tiny import tiny_checkpoint
 
 from offramp.cli.main import VERBS
+from offramp.cli.serve import settings_of
+from offramp.model.runner import Precision
+from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits
 
 
 @pytest.fixture
@@ -226,3 +230,14 @@ with call_span("a/b", (("key", "value"),)) as metadata:
 sys.exit("opentelemetry" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_gpu_gets_larger_steps_unless_told_otherwise() -> None:
+    given = ["--checkpoint", "model"]
+    assert settings_of(given).limits == Limits()
+    assert settings_of([*given, "--device", "cuda:1"]).limits == Limits(**GPU_LIMITS)
+    assert settings_of([*given, "--device", "cuda"]).precision is GPU_PRECISION
+    told = ["--device", "cuda", "--slots", "7", "--precision", "float32"]
+    settings = settings_of([*given, *told])
+    assert settings.limits == replace(Limits(**GPU_LIMITS), slots=7)
+    assert settings.precision is Precision.FLOAT32

@@ -13,7 +13,7 @@ import uvloop
 from offramp.model.errors import ModelError
 from offramp.model.runner import Precision
 from offramp.server.app import serve
-from offramp.server.config import Limits, ServerConfig
+from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits, ServerConfig
 from offramp.server.telemetry.logs import LogFormat, configure_logging
 from offramp.server.telemetry.setup import OFF, configure
 
@@ -50,7 +50,11 @@ def _announce(address: str) -> None:
 def _config(args: argparse.Namespace) -> ServerConfig:
     settings = _fields(args, ServerConfig)
     settings["checkpoints"] = tuple(args.checkpoint)
-    settings["limits"] = Limits(**_fields(args, Limits))
+    limits = _fields(args, Limits)
+    if settings.get("device", "").startswith("cuda"):
+        limits = {**GPU_LIMITS, **limits}
+        settings.setdefault("precision", GPU_PRECISION)
+    settings["limits"] = Limits(**limits)
     return ServerConfig(**settings)
 
 
@@ -72,8 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     defaults = {field.name: field.default for field in (*fields(ServerConfig), *fields(Limits))}
 
     def option(name: str, kind: type, meta: str, text: str) -> None:
-        default = defaults.get(name.removeprefix("--").replace("-", "_"))
-        told = "" if default is None else f" (default: {default})"
+        field = name.removeprefix("--").replace("-", "_")
+        default, on_gpu = defaults.get(field), GPU_LIMITS.get(field)
+        gpu = "" if on_gpu is None else f", on a GPU {on_gpu}"
+        told = "" if default is None else f" (default: {default}{gpu})"
         group.add_argument(name, type=kind, metavar=meta, help=text + told)
 
     group = parser.add_argument_group("what")
@@ -92,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         type=Precision,
         choices=list(Precision),
-        help="of the large matrix products (default: float32); see docs/performance.md",
+        help="of the large matrix products (default: float32, on a GPU float16); see"
+        " docs/performance.md",
     )
 
     group = parser.add_argument_group("where")

@@ -50,6 +50,19 @@ class Limits:
             raise ValueError(f"steps_in_flight must be 1 or 2, not {self.steps_in_flight}")
 
 
+GPU_LIMITS = {
+    "slots": 2048,
+    "max_batch_rows": 512,
+    "max_batch_tokens": 8192,
+    "max_queue_requests": 16_384,
+    "steps_in_flight": 2,
+}
+"""What suits a GPU: it wants large steps, and the next one before it is through with the last."""
+
+GPU_PRECISION = Precision.FLOAT16
+"""As fast there as bfloat16, and closer to float32."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Everything the server is told.
