@@ -257,6 +257,6 @@ async def throughput(
     counted = slice(held, len(work) - held)
     return {
         "per_second": (len(times[counted]) - 1) / (times[counted][-1] - times[counted][0]),
-        "mean_layers": statistics.fmean(depths[counted]),
+        "mean_layers": statistics.fmean(depths),
         "one_in_flight_p50_ms": statistics.median(alone) * 1e3,
     }

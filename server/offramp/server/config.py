@@ -1,8 +1,10 @@
 """What the server is told, read once and validated with sentences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from offramp.model.checkpoint import name_of
 from offramp.model.runner import Precision
@@ -50,7 +52,7 @@ class Limits:
             raise ValueError(f"steps_in_flight must be 1 or 2, not {self.steps_in_flight}")
 
 
-GPU_LIMITS = {
+GPU_LIMITS: Mapping[str, Any] = {
     "slots": 2048,
     "max_batch_rows": 512,
     "max_batch_tokens": 8192,
