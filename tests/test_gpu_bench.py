@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import torch
-from gpu_subjects import Limits, backend_of, equality, rows, throughput
+from gpu_engine import throughput
+from gpu_equality import equality
+from gpu_subjects import Limits, backend_of, rows
 from tiny import tiny_checkpoint
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint

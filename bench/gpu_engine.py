@@ -1,0 +1,135 @@
+"""How many requests scheduler and engine put through a device, and how long one takes alone."""
+
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
+from typing import Any
+
+import uvloop
+from gpu_subjects import Limits
+
+from offramp.model.checkpoint import Checkpoint
+from offramp.model.tokenizer import Tokens
+from offramp.scheduler.backend import Backend
+from offramp.scheduler.config import SchedulerConfig
+from offramp.scheduler.cost import CostModel
+from offramp.scheduler.engine import Engine
+from offramp.scheduler.policy import Adaptive
+from offramp.scheduler.request import Answer, Terms
+from offramp.scheduler.scheduler import Scheduler
+from offramp.server.device import STEPS_IN_FLIGHT
+
+EXIT_SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
+"""Share of requests that left at each of six exits, recorded of a trained SST-2 checkpoint."""
+
+ROUNDS = 3
+"""Full depth and early exits, in turn; medians count."""
+
+HELD = 3
+"""Requests held at a time while throughput is measured, in full slot tables."""
+
+ALONE = 100
+"""Requests measured one at a time."""
+
+
+async def throughput(
+    exits: Sequence[int],
+    backend: Backend,
+    cost: CostModel,
+    limits: Limits,
+    tokens: Sequence[Tokens],
+    *,
+    early: bool,
+) -> dict[str, float]:
+    """Requests a second through scheduler and engine, the layers that they ran, and one alone.
+
+    `exits` are the layers that have one; every request is told which of these it leaves at. Who is
+    answered sends the next, so that as many are held until the last have been sent; what is
+    answered before as many have been, or after that, does not count. Alone are the shorter half of
+    the first 200, with the exits of the others.
+    """
+    settings = SchedulerConfig(
+        stages=len(exits),
+        slots=limits.slots,
+        max_queue_requests=10**6,
+        max_queue_tokens=10**9,
+        max_batch_rows=limits.rows,
+        max_batch_tokens=limits.tokens,
+    )
+    scheduler = Scheduler(settings, Adaptive(), cost)
+    terms = [Terms(threshold=inf, min_exit=at, max_exit=at) for at in range(len(exits))]
+    drawn = random.Random(0).choices(terms, EXIT_SHARES[: len(exits)], k=len(tokens))
+    work = list(zip(tokens, drawn if early else [terms[-1]] * len(tokens), strict=True))
+    with ThreadPoolExecutor(STEPS_IN_FLIGHT) as executor:
+        engine = Engine(scheduler, backend, executor, steps_in_flight=STEPS_IN_FLIGHT)
+        running = asyncio.create_task(engine.run())
+
+        def submit(row: Tokens, leaves: Terms) -> asyncio.Future[Answer]:
+            return engine.submit(row, len(row), leaves, time.monotonic())
+
+        held = HELD * limits.slots
+        if len(work) <= 2 * held:
+            raise ValueError(f"{len(work)} requests are too few for {held} held at a time")
+        depths: list[int] = []
+        times: list[float] = []
+        over = asyncio.Event()
+        waiting = iter(work)
+
+        def answered(answer: asyncio.Future[Answer]) -> None:
+            depths.append(exits[answer.result().exit])
+            times.append(time.perf_counter())
+            follow()
+            if len(depths) == len(work):
+                over.set()
+
+        def follow() -> None:
+            if (following := next(waiting, None)) is not None:
+                submit(*following).add_done_callback(answered)
+
+        for _ in range(held):
+            follow()
+        await over.wait()
+        alone: list[float] = []
+        for one in sorted(work[: 2 * ALONE], key=lambda pair: len(pair[0]))[:ALONE]:
+            begun = time.perf_counter()
+            await submit(*one)
+            alone.append(time.perf_counter() - begun)
+        engine.stop()
+        await running
+    counted = slice(held, len(work) - held)
+    return {
+        "per_second": (len(times[counted]) - 1) / (times[counted][-1] - times[counted][0]),
+        "mean_layers": statistics.fmean(depths),
+        "one_in_flight_p50_ms": statistics.median(alone) * 1e3,
+    }
+
+
+def engine_rounds(
+    checkpoint: Checkpoint, backend: Backend, tokens: Sequence[Tokens]
+) -> dict[str, Any]:
+    """Throughput at full depth and with recorded exits, in turn."""
+    exits = checkpoint.config.exit_layers
+    cost = CostModel(len(exits))
+    run = partial(throughput, exits, backend, cost, Limits())
+    uvloop.run(run(tokens[: len(tokens) // 2], early=True))  # whatever comes first is cold
+    rounds = [
+        [uvloop.run(run(tokens, early=early)) for early in (False, True)] for _ in range(ROUNDS)
+    ]
+    full, early = (
+        {key: statistics.median(one[key] for one in mode) for key in mode[0]}
+        for mode in zip(*rounds, strict=True)
+    )
+    gain = early["per_second"] / full["per_second"]
+    possible = full["mean_layers"] / early["mean_layers"]
+    gains = [early["per_second"] / full["per_second"] for full, early in rounds]
+    return {
+        "full": full,
+        "early": early,
+        "share_of_oracle": gain / possible,
+        "shares_of_oracle": [gain / possible for gain in gains],
+    }
