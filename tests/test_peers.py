@@ -1,5 +1,6 @@
 """The comparison with other servers, without any: what is tried, what the tables say, what ends."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 from catalog import PEERS, Setting
 from process import started
 from table import OURS, best_of, ratios, setting_of, settings, table
+from threshold import LOSS, of_equal_quality
+from tiny import tiny_checkpoint
 
 CHILD = """
 import subprocess, sys, time
@@ -85,3 +88,23 @@ def test_a_server_ends_with_children_that_left_its_group(tmp_path: Path) -> None
             pass
         assert server.cpu_seconds() >= 0
     assert not server.processes()
+
+
+def test_the_table_tells_a_threshold_that_was_chosen_on_dev() -> None:
+    chosen = {**RECORD, "quality": {"threshold": 0.9}}
+    assert "| saturation, threshold 0.9 (dev) | 2.50 |" in ratios(chosen)
+
+
+def test_a_threshold_of_equal_quality_loses_little_on_dev(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    files: list[Path] = []
+    for name in ("dev", "test"):
+        file = tmp_path / f"{name}.jsonl"
+        texts = [("easy film", 1), ("hard film", 0), ("fine shift", 1), ("void plug", 0)] * 5
+        lines = [json.dumps({"text": text, "label": label}) for text, label in texts]
+        file.write_text("\n".join(lines), encoding="utf-8")
+        files.append(file)
+    found = of_equal_quality(checkpoint, files[:1] * 2, files[1:])
+    assert found["dev_accuracy_drop"] <= LOSS
+    assert found["test_accuracy_drop"] == found["dev_accuracy_drop"]
+    assert 1 <= found["test_layers_a_token"] <= 3

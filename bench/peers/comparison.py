@@ -13,6 +13,7 @@ from catalog import PEERS, Setting
 from environments import InstallError, exported
 from measure import CHECKED, Bench, Figures, Subject, ours, theirs
 from table import BFLOAT16, FULL_DEPTH, OURS, best_of, rate_of, setting_of
+from threshold import of_equal_quality
 
 from offramp.cli.bench import read_texts
 from offramp.cli.load.report import circumstances
@@ -55,6 +56,8 @@ class Comparison:
     def parts(self) -> Iterator[Part]:
         """What is still to do, one part at a time; each looks at what those before it found."""
         first, *others = self.args.peers
+        if self.args.dev and "quality" not in self.record:
+            yield "threshold of equal quality", self._choose
         if self.args.tune_only:
             for name in self.args.peers:
                 yield from self._settings(name)
@@ -66,6 +69,10 @@ class Comparison:
         for name in others:
             yield from self._peer(name)
         yield from self._again()
+
+    def _choose(self) -> None:
+        args = self.args
+        self.record["quality"] = of_equal_quality(args.checkpoint, args.dev, args.texts)
 
     def _settings(self, name: str) -> Iterator[Part]:
         if name not in self.record["tried"]:
@@ -129,7 +136,8 @@ class Comparison:
             setting, _ = setting_of(self.record, name)
             assert setting is not None
             return theirs(name, PEERS[name], setting, self.bench.model)
-        threshold = 1.0 if name == FULL_DEPTH else None
+        chosen = self.record.get("quality", {}).get("threshold")
+        threshold = 1.0 if name == FULL_DEPTH else chosen
         return ours(self.args.checkpoint, threshold, half=name == BFLOAT16)
 
     def forget(self, name: str) -> None:

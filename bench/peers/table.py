@@ -70,12 +70,14 @@ def ratios(record: Figures) -> str:
         return "No peer could be measured."
     padded = " that pads" if record["padded"] else ""
     asked = "4" if record["padded"] else "2.5"
+    chosen = record.get("quality")
+    at = f"threshold {chosen['threshold']:g} (dev)" if chosen else "default threshold"
     lines = [
         f"| ours over the best peer{padded} ({best}) | measured | asked |",
         "|---|---|---|",
-        f"| saturation, default threshold | {_over(record, OURS, best)} | {asked} |",
+        f"| saturation, {at} | {_over(record, OURS, best)} | {asked} |",
         f"| saturation, full depth | {_over(record, FULL_DEPTH, best)} | 1.15 |",
-        f"| saturation, default threshold, bfloat16 | {_over(record, BFLOAT16, best)} | |",
+        f"| saturation, {at}, bfloat16 | {_over(record, BFLOAT16, best)} | |",
     ]
     for pattern in ("poisson", "bursty"):
         mine, peer = (_tails(record, name, pattern) for name in (OURS, best))
