@@ -1,7 +1,8 @@
 """Runs fused stages beside plain ones in Triton's interpreter: `python interpreted.py DTYPE`.
 
-Prints the largest difference of a reading for each kind of encoder, as JSON. A process of its own,
-because Triton decides when it is imported whether it interprets.
+Prints the largest difference of a reading for each kind of encoder, as JSON; fails where one is
+undefined, or where tokens are laid out beyond their own. A process of its own, because Triton
+decides when it is imported whether it interprets.
 """
 
 import json
@@ -10,6 +11,9 @@ import random
 import sys
 from copy import deepcopy
 from dataclasses import replace
+from math import isfinite
+from typing import Any
+from unittest.mock import patch
 
 os.environ["TRITON_INTERPRET"] = "1"
 
@@ -19,7 +23,7 @@ from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.fused import FusedStages, fits, try_out
 from offramp.model.graphs import EagerSteps
-from offramp.model.resident import ResidentStages
+from offramp.model.resident import ResidentStages, token_buckets
 
 CPU = torch.device("cpu")
 BERT = EncoderConfig(
@@ -49,14 +53,23 @@ STEPS = [
 """Stage, and slots and lengths of the rows that meet there."""
 
 
-def differences(encoder: EncoderConfig, dtype: torch.dtype) -> float:
-    """The largest difference of a reading in these steps."""
+ROOM = 64
+
+
+def model_of(encoder: EncoderConfig) -> MultiExitModel:
+    """Two exits, random weights."""
     config = ModelConfig(encoder, ("a", "b", "c"), (1, 2), Pooling.MEAN, max_tokens=70)
     assert fits(config)
     torch.manual_seed(0)
     model = MultiExitModel(config).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def differences(encoder: EncoderConfig, dtype: torch.dtype) -> float:
+    """The largest difference of a reading in these steps."""
+    model = model_of(encoder)
     runners = [
         EagerSteps(kind(deepcopy(model), (1.3, 0.8), 6, dtype, CPU), 4, 128, CPU)
         for kind in (ResidentStages, FusedStages)
@@ -75,11 +88,30 @@ def differences(encoder: EncoderConfig, dtype: torch.dtype) -> float:
             inputs.ids.copy_(torch.tensor(draw.choices(range(30), k=bucket)))
             inputs.types.copy_(torch.tensor(draw.choices(range(2), k=bucket)))
             said.append(runner.run(stage, bucket)[: len(slots)])
-        largest = max(largest, float((said[0] - said[1]).abs().max()))
+        difference = float((said[0] - said[1]).abs().max())
+        assert isfinite(difference), said
+        largest = max(largest, difference)
     return largest
+
+
+def numbers_beyond(tokens: int) -> int:
+    """How many are written behind the memory of so many tokens when these are laid out."""
+    made: list[torch.Tensor] = []
+
+    def roomy(count: int, **settings: Any) -> torch.Tensor:  # noqa: ANN401
+        made.append(torch.full((count + ROOM,), -1, **settings))
+        return made[-1][:count]
+
+    stages = FusedStages(model_of(BERT), (1.3, 0.8), 6, torch.float32, CPU)
+    inputs = EagerSteps(stages, 4, 128, CPU).inputs(tokens)
+    with patch.object(torch, "empty", roomy):
+        stages._lay_out(inputs)  # pyright: ignore[reportPrivateUsage]
+    assert len(made) == 3
+    return sum(int((whole[-ROOM:] != -1).sum()) for whole in made)
 
 
 if __name__ == "__main__":
     try_out(CPU)
+    assert not any(map(numbers_beyond, token_buckets(128)))
     dtype = getattr(torch, sys.argv[1])
     print(json.dumps({name: differences(encoder, dtype) for name, encoder in KINDS.items()}))

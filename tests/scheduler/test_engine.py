@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
@@ -253,3 +254,32 @@ async def test_steps_that_can_not_be_launched_or_fail_on_the_device_cost_no_othe
         await running
     assert core.slots.held == 0
     assert not card.flying
+
+
+async def test_a_device_that_takes_no_step_leaves_the_loop_to_others() -> None:
+    passes = 0
+    launches: list[int] = []
+
+    class Lost(Card):
+        def launch(self, batch: Batch) -> Flight:
+            launches.append(passes)
+            assert batch.requests
+            raise RuntimeError("the card is gone")
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    core = scheduler(max_batch_rows=4, slots=8)
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(core, Lost(), executor, steps_in_flight=2)
+        futures = [engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0) for _ in range(40)]
+        counting, running = asyncio.create_task(count()), asyncio.create_task(engine.run())
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StepFailedError}
+        engine.stop()
+        await running
+        counting.cancel()
+    assert max(Counter(launches).values()) <= 2

@@ -109,6 +109,7 @@ class FusedStages(ResidentStages):
             stored,
             positions,
             rows,
+            tokens,
             self.spare_slot,
             self.config.max_tokens,
             ROWS=power_of_two(rows),

@@ -79,6 +79,8 @@ class GraphedSteps(EagerSteps):
         """Capture every stage at every bucket, the largest first: its memory serves the others."""
         pool = torch.cuda.graph_pool_handle()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # Weights, store and what steps are told may still be on their way, behind another's steps.
+        side.wait_stream(torch.cuda.current_stream())
         for bucket in reversed(self.buckets):
             inputs = self.inputs(bucket)
             for stage in range(self._stages.config.exits):

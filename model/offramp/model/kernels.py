@@ -20,6 +20,7 @@ def lay_out(
     stored,
     positions,
     rows,
+    tokens,
     spare,
     longest,
     ROWS: tl.constexpr,
@@ -27,7 +28,8 @@ def lay_out(
 ):
     """Where tokens lie: the rows' bounds, each token's place in the store and in its row.
 
-    A program does `TOKENS` tokens. Those of no row get places in the spare slot.
+    A program does `TOKENS` tokens, the last one fewer where they don't divide. Those of no row get
+    places in the spare slot.
     """
     index = tl.arange(0, ROWS)
     ends = tl.cumsum(tl.load(lengths + index, mask=index < rows, other=0), 0)
@@ -40,8 +42,9 @@ def lay_out(
     start = tl.max(tl.where(past, ends[None, :], 0), 1)
     position = tl.minimum(token - start, longest - 1)
     slot = tl.load(slots + row, mask=row < rows, other=spare)
-    tl.store(positions + token, position)
-    tl.store(stored + token, slot.to(tl.int64) * longest + position)
+    inside = token < tokens
+    tl.store(positions + token, position, mask=inside)
+    tl.store(stored + token, slot.to(tl.int64) * longest + position, mask=inside)
 
 
 @triton.jit

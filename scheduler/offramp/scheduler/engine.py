@@ -18,7 +18,6 @@ from offramp.scheduler.solitude import Solitude
 TURNS = 8
 """Passes of the event loop from a call's first byte to its request, with as much to spare."""
 
-StepFuture = asyncio.Future[Sequence[Reading]]
 Outcome = Callable[[], Sequence[Reading]]
 """Gives what a step read, or raises what it raised."""
 
@@ -189,19 +188,21 @@ class Engine:
     def _fly(self, lane: Lane, batch: Batch) -> None:
         """Send a batch to the device or the executor; it will be absorbed when it is back."""
         self._flying += 1
-        if self._launch is not None:
-            try:
-                self._launched.append((lane, batch, self._launch(batch)))
-            except Exception as error:  # noqa: BLE001 - whatever a model raises
-                self._absorb(lane, batch, partial(_again, error))
-            return
+        loop = asyncio.get_running_loop()
 
-        def back(step: StepFuture) -> None:
-            self._back.append((lane, batch, step.result))
+        def back(outcome: Outcome) -> None:
+            self._back.append((lane, batch, outcome))
             self._work.set()
 
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._executor, self._backend.run, batch).add_done_callback(back)
+        if self._launch is None:
+            step = loop.run_in_executor(self._executor, self._backend.run, batch)
+            step.add_done_callback(lambda step: back(step.result))
+            return
+        try:
+            self._launched.append((lane, batch, self._launch(batch)))
+        except Exception as error:  # noqa: BLE001 - whatever a model raises
+            # In a later pass: on a lost device all that is held fails, and others want a turn.
+            loop.call_soon(back, partial(_again, error))
 
     def _alone(self, lane: Lane, batch: Batch) -> bool:
         """Whether its request is the only one, as those before it, and the step won't take long."""
