@@ -70,7 +70,9 @@ def of_shape(
         mixed = rows(16, 3, LENGTHS_SHORT, LENGTHS_LONG)
         found["equality"] = equality(partial(random_checkpoint, name), device, mixed)
     if "stages" in parts:
-        found["stages"] = stages(checkpoint, stages_of(checkpoint, device), device, peak)
+        found["stages"] = stages(
+            checkpoint, stages_of(checkpoint, torch.bfloat16, device), device, peak
+        )
         by_pytorch = stages(random_checkpoint(name), ResidentStages, device, peak)
         found["stages_by_pytorch"] = by_pytorch
     if "engine" in parts:

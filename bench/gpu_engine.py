@@ -77,15 +77,19 @@ async def throughput(
             raise ValueError(f"{len(work)} requests are too few for {held} held at a time")
         depths: list[int] = []
         times: list[float] = []
-        over = asyncio.Event()
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = iter(work)
 
         def answered(answer: asyncio.Future[Answer]) -> None:
+            if (error := answer.exception()) is not None:
+                if not over.done():
+                    over.set_exception(error)
+                return
             depths.append(exits[answer.result().exit])
             times.append(time.perf_counter())
             follow()
             if len(depths) == len(work):
-                over.set()
+                over.set_result(None)
 
         def follow() -> None:
             if (following := next(waiting, None)) is not None:
@@ -93,7 +97,7 @@ async def throughput(
 
         for _ in range(held):
             follow()
-        await over.wait()
+        await over
         alone: list[float] = []
         for one in sorted(work[: 2 * ALONE], key=lambda pair: len(pair[0]))[:ALONE]:
             begun = time.perf_counter()

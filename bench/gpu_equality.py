@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ def equality(
             for stages in zip(*rows, strict=True)
             for one, other in zip(*stages, strict=True)
         ]
+        if not all(map(isfinite, differences)):
+            raise ValueError(f"{precision} gives undefined numbers")
         found[precision.value] = {
             "largest_probability_difference": max(differences),
             "within_tolerance": max(differences) < tolerance,

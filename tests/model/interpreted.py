@@ -111,7 +111,7 @@ def numbers_beyond(tokens: int) -> int:
 
 
 if __name__ == "__main__":
-    try_out(CPU)
+    try_out(BERT, torch.float32, CPU)
     assert not any(map(numbers_beyond, token_buckets(128)))
     dtype = getattr(torch, sys.argv[1])
     print(json.dumps({name: differences(encoder, dtype) for name, encoder in KINDS.items()}))

@@ -11,8 +11,9 @@ import pytest
 from fakes import FakeBackend, request, scheduler
 
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.engine import Engine, Lane
+from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import QueueFullError, SchedulerError, StepFailedError
+from offramp.scheduler.flights import Lane
 from offramp.scheduler.observer import NullObserver
 from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
 from offramp.scheduler.solitude import LONELY

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import offramp.model.kernels as triton_kernels
-from offramp.model.config import Activation, ModelConfig, Pooling
+from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
 from offramp.model.encoder import EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.projection import activate
@@ -49,11 +49,27 @@ def fits(config: ModelConfig) -> bool:
     return config.pooling is Pooling.MEAN and size == power_of_two(size) >= SMALLEST_DOT
 
 
-def try_out(device: torch.device) -> None:
-    """Compile and run one kernel; raises whatever Triton does where it can't."""
-    one = torch.ones(1, SMALLEST_DOT, device=device)
-    settings = {"WIDTH": SMALLEST_DOT, "PLACED": False}
-    kernels.add_norm[1,](one, one, one, one, one, one, SMALLEST_DOT, 1e-5, **settings)
+def try_out(config: EncoderConfig, dtype: torch.dtype, device: torch.device) -> None:
+    """Compile and run the largest kernel; raises whatever Triton does where it can't."""
+    qkv = torch.zeros(1, 3 * config.hidden_size, dtype=dtype, device=device)
+    _attend(qkv, config.heads, torch.tensor([0, 1], dtype=torch.int32, device=device), parts=1)
+
+
+def _attend(qkv: Tensor, heads: int, bounds: Tensor, parts: int) -> Tensor:
+    """Attention of packed rows, `[tokens, 3 * hidden]`: `[tokens, hidden]`."""
+    size = qkv.shape[1] // 3 // heads
+    out = qkv.new_empty(len(qkv), heads * size)
+    kernels.attend[len(bounds) - 1, heads, parts](
+        qkv,
+        out,
+        bounds,
+        log2(e) / sqrt(size),
+        HEADS=heads,
+        SIZE=size,
+        TILE=TILE,
+        PARTS=parts,
+    )
+    return out
 
 
 class FusedStages(ResidentStages):
@@ -141,22 +157,10 @@ class FusedStages(ResidentStages):
         return out if embeddings.project is None else embeddings.project(out)
 
     def _attended(self, qkv: Tensor, heads: int, bounds: Tensor) -> Tensor:
-        tokens, size = len(qkv), qkv.shape[1] // 3 // heads
+        """Attention with as many programs a row as fill a card."""
+        longest = -(-min(self.config.max_tokens, len(qkv)) // TILE)
         rows = len(bounds) - 1
-        out = qkv.new_empty(tokens, heads * size)
-        longest = -(-min(self.config.max_tokens, tokens) // TILE)
-        parts = max(1, min(longest, PROGRAMS // (rows * heads)))
-        kernels.attend[rows, heads, parts](
-            qkv,
-            out,
-            bounds,
-            log2(e) / sqrt(size),
-            HEADS=heads,
-            SIZE=size,
-            TILE=TILE,
-            PARTS=parts,
-        )
-        return out
+        return _attend(qkv, heads, bounds, max(1, min(longest, PROGRAMS // (rows * heads))))
 
     def _add_norm(
         self,

@@ -3,60 +3,21 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 
-from offramp.scheduler.backend import Backend, Batch, Launched, LaunchingBackend
+from offramp.scheduler.answers import AnswerFuture
+from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.errors import SchedulerError
+from offramp.scheduler.flights import Flights, Landed, Lane
 from offramp.scheduler.observer import NullObserver, Observer
-from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
+from offramp.scheduler.request import Departure, Request, State, Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.scheduler.solitude import Solitude
 
 TURNS = 8
 """Passes of the event loop from a call's first byte to its request, with as much to spare."""
-
-Outcome = Callable[[], Sequence[Reading]]
-"""Gives what a step read, or raises what it raised."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A scheduler and whoever counts what it does."""
-
-    scheduler: Scheduler
-    observer: Observer
-
-
-class AnswerFuture(asyncio.Future[Answer]):
-    """Will hold a request's answer or its SchedulerError; who cancels it cancels the request."""
-
-    request: Request | None = None
-    """While it is held."""
-
-    forget: Callable[[Request], None]
-    """Cancels it."""
-
-    def cancel(self, msg: object = None) -> bool:
-        """Give the request up, wherever it is; False if it has left."""
-        request, self.request = self.request, None
-        cancelled = super().cancel(msg)
-        if cancelled and request is not None:
-            self.forget(request)
-        return cancelled
-
-    def settle(self, departure: Departure) -> None:
-        """Hear how the request left."""
-        if self.done():
-            return
-        self.request = None
-        outcome = departure.outcome
-        if isinstance(outcome, SchedulerError):
-            self.set_exception(outcome)
-        else:
-            self.set_result(outcome)
 
 
 class Engine:
@@ -93,16 +54,13 @@ class Engine:
         self._lane = Lane(scheduler, self._observer)
         self._idle = idle
         self._backend = backend
-        self._executor = executor
         self._steps_in_flight = max(steps_in_flight, scheduler.config.workers)
         self._at_once = at_once
         self._alone_at_once = alone_at_once
         self._solitude = Solitude()
         self._flying = 0
-        self._back: deque[tuple[Lane, Batch, Outcome]] = deque()
-        self._launch = backend.launch if isinstance(backend, LaunchingBackend) else None
-        self._launched: deque[tuple[Lane, Batch, Launched]] = deque()
         self._work = asyncio.Event()
+        self._flights = Flights(backend, executor, self._work.set)
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._stopping = False
 
@@ -146,12 +104,9 @@ class Engine:
     async def run(self) -> None:
         """Step until `stop`, and then until everything held has left."""
         while True:
-            while self._launched and self._launched[0][2].done():
-                ended, through, launched = self._launched.popleft()
-                self._absorb(ended, through, launched.readings)
-            while self._back:
-                self._absorb(*self._back.popleft())
-            while self._flying < self._steps_in_flight and not self._back:
+            while (landed := self._flights.land()) is not None:
+                self._absorb(landed)
+            while self._flying < self._steps_in_flight and not self._flights.back:
                 lane, batch = self._next()
                 if batch is None:
                     break
@@ -163,12 +118,13 @@ class Engine:
                     for _ in range(TURNS):  # whoever came meanwhile is seen before the next step
                         await asyncio.sleep(0)
                 else:
-                    self._fly(lane, batch)
+                    self._flying += 1
+                    self._flights.send(lane, batch)
             if self._stopping and not self._flying and self.scheduler.idle:
                 return
-            if self._launched:
+            if self._flights.on_device:
                 await asyncio.sleep(0)
-            elif not self._back:
+            elif not self._flights.back:
                 self._work.clear()
                 await self._work.wait()
 
@@ -185,25 +141,6 @@ class Engine:
             self.scheduler.cancel(request)
             self._grant_room()
 
-    def _fly(self, lane: Lane, batch: Batch) -> None:
-        """Send a batch to the device or the executor; it will be absorbed when it is back."""
-        self._flying += 1
-        loop = asyncio.get_running_loop()
-
-        def back(outcome: Outcome) -> None:
-            self._back.append((lane, batch, outcome))
-            self._work.set()
-
-        if self._launch is None:
-            step = loop.run_in_executor(self._executor, self._backend.run, batch)
-            step.add_done_callback(lambda step: back(step.result))
-            return
-        try:
-            self._launched.append((lane, batch, self._launch(batch)))
-        except Exception as error:  # noqa: BLE001 - whatever a model raises
-            # In a later pass: on a lost device all that is held fails, and others want a turn.
-            loop.call_soon(back, partial(_again, error))
-
     def _alone(self, lane: Lane, batch: Batch) -> bool:
         """Whether its request is the only one, as those before it, and the step won't take long."""
         core = self.scheduler
@@ -214,7 +151,7 @@ class Engine:
     def _run_here(self, lane: Lane, batch: Batch, *, learn: bool = True) -> None:
         """Run a batch on this loop and absorb it, so that its time is its own."""
         self._flying += 1
-        self._absorb(lane, batch, partial(self._backend.run, batch), learn=learn)
+        self._absorb(Landed(lane, batch, partial(self._backend.run, batch)), learn=learn)
 
     def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
@@ -226,10 +163,11 @@ class Engine:
                     return lane, batch
         return self._lane, None
 
-    def _absorb(self, lane: Lane, batch: Batch, step: Outcome, *, learn: bool = True) -> None:
+    def _absorb(self, landed: Landed, *, learn: bool = True) -> None:
         self._flying -= 1
+        lane, batch = landed.lane, landed.batch
         try:
-            readings = step()
+            readings = landed.outcome()
         except Exception as error:  # noqa: BLE001 - whatever a model raises
             lane.observer.failed(batch, error)
             departures = lane.scheduler.fail(batch, error)
@@ -251,7 +189,3 @@ class Engine:
             waiter = self._waiting_for_room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def _again(error: Exception) -> Sequence[Reading]:
-    raise error

@@ -7,6 +7,7 @@ can be in flight and none overwrites another's.
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 
 import numpy as np
@@ -84,16 +85,18 @@ class DeviceBackend:
         if precision is Precision.INT8:
             raise ValueError(f"int8 is not available on {device}; use bfloat16, float16 or float32")
         config = checkpoint.config
-        self._cuda = device.type == "cuda"
+        self._device, self._cuda = device, device.type == "cuda"
         dtype = getattr(torch, precision.value)
         temperatures = checkpoint.calibration.temperatures
-        make = stages_of(checkpoint, device)
-        stages = make(checkpoint.model, temperatures, slots, dtype, device)
         most = max(max_tokens, config.max_tokens)
-        self._steps = (GraphedSteps if self._cuda else EagerSteps)(stages, max_rows, most, device)
         self._spare_slot, self._max_rows = slots, max_rows
         self._columns = PROBABILITIES + len(config.labels)
-        self._free = [self._buffers() for _ in range(STEPS_IN_FLIGHT)]
+        steps = GraphedSteps if self._cuda else EagerSteps
+        with self._current():
+            make = stages_of(checkpoint, dtype, device)
+            stages = make(checkpoint.model, temperatures, slots, dtype, device)
+            self._steps = steps(stages, max_rows, most, device)
+            self._free = [self._buffers() for _ in range(STEPS_IN_FLIGHT)]
         self._rule = checkpoint.calibration.rule
         self.padding = 0
         """Token positions computed so far beyond the tokens of the requests."""
@@ -102,7 +105,8 @@ class DeviceBackend:
         """Capture all graphs."""
         del tokens  # the buckets were chosen for the most there can be
         if isinstance(self._steps, GraphedSteps):
-            self._steps.capture()
+            with self._current():
+                self._steps.capture()
 
     def run(self, batch: Batch) -> Sequence[Reading]:
         """Run the batch's stage; readings come in the order of its requests."""
@@ -110,12 +114,13 @@ class DeviceBackend:
 
     def launch(self, batch: Batch) -> "LaunchedStep":
         """Send the step to the device; whoever holds what comes back reads it once."""
-        buffers = self._free.pop() if self._free else self._buffers()
-        try:
-            self._launch(batch, buffers)
-        except BaseException:
-            self._free.append(buffers)
-            raise
+        with self._current():
+            buffers = self._free.pop() if self._free else self._buffers()
+            try:
+                self._launch(batch, buffers)
+            except BaseException:
+                self._free.append(buffers)
+                raise
         return LaunchedStep(batch, buffers, self._rule, self._free)
 
     def _launch(self, batch: Batch, buffers: _Buffers) -> None:
@@ -142,6 +147,10 @@ class DeviceBackend:
         kinds = [row.types for row in payloads]
         _lay_out(types, kinds if any(map(any, kinds)) else [])
         return length_of(bucket)
+
+    def _current(self) -> AbstractContextManager[object]:
+        """Make the GPU the thread's current one: events, graphs and Triton take that."""
+        return torch.cuda.device(self._device) if self._cuda else nullcontext()
 
     def _buffers(self) -> _Buffers:
         return _Buffers(self._steps.buckets[-1], self._columns, cuda=self._cuda)
@@ -191,14 +200,18 @@ class LaunchedStep:
         return list(map(Reading, labels, scores, probable))
 
 
-def stages_of(checkpoint: Checkpoint, device: torch.device) -> type[ResidentStages]:
+def stages_of(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
+) -> type[ResidentStages]:
     """What runs the stages: kernels of our own where the card, Triton and the model allow."""
     if device.type != "cuda":
         return ResidentStages
     try:
         from offramp.model.fused import FusedStages, fits, try_out  # noqa: PLC0415 - needs Triton
 
-        try_out(device)
+        if not fits(checkpoint.config):
+            return ResidentStages
+        try_out(checkpoint.config.encoder, dtype, device)
     except Exception as error:  # noqa: BLE001 - Triton's own, its compiler's, the card's
         logger.warning(
             "Triton does not work here, so steps take up to twice as long; it needs a C compiler"
@@ -206,7 +219,7 @@ def stages_of(checkpoint: Checkpoint, device: torch.device) -> type[ResidentStag
             error,
         )
         return ResidentStages
-    return FusedStages if fits(checkpoint.config) else ResidentStages
+    return FusedStages
 
 
 def _tokens(request: Request) -> Tokens:

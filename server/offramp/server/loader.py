@@ -36,6 +36,9 @@ from offramp.server.warmup import warm_up
 
 TOKENIZER_THREADS = 2
 
+QUEUE_TOKENS = 128
+"""Tokens that may wait, for each request that may: longer ones fill the queue sooner."""
+
 LONE_TOKENS = 128
 """Tokens of a lone request's step on the event loop at most; longer ones take too long for it."""
 
@@ -76,6 +79,7 @@ class Loader:
             max_batch_tokens=limits.max_batch_tokens,
             workers=workers_of(self.device, self._config),
             max_queue_requests=limits.max_queue_requests,
+            max_queue_tokens=QUEUE_TOKENS * limits.max_queue_requests,
             exact_exits=not limits.skip_costly_exits,
         )
         cost = CostModel(shape.exits)

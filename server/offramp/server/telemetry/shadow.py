@@ -16,7 +16,7 @@ from offramp.model.checkpoint import Checkpoint
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
-from offramp.scheduler.engine import Lane
+from offramp.scheduler.flights import Lane
 from offramp.scheduler.observer import NullObserver
 from offramp.scheduler.policy import Adaptive
 from offramp.scheduler.request import (
