@@ -15,13 +15,13 @@ from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import PackedTokens
-from offramp.model.resident import token_buckets
+from offramp.model.resident import ResidentStages, token_buckets
 from offramp.model.rules import ExitRule
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.request import Reading, Request, Terms
-from offramp.server.device import DeviceBackend
+from offramp.server.device import DeviceBackend, stages_of
 
 CPU = torch.device("cpu")
 
@@ -199,3 +199,32 @@ def test_thresholds_of_each_exit_bend_the_scores(tmp_path: Path) -> None:
         for request, reading in zip(rows, backend.run(Batch(stage, rows, 0.0)), strict=True):
             confidence = float(wanted(checkpoint, request)[stage].max())
             assert reading.score == pytest.approx(confidence**exponent, abs=1e-5)
+
+
+def test_kernels_that_do_not_work_here_or_go_wrong_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux on x86-64 alone")
+    from offramp.model import fused, trial  # noqa: PLC0415
+
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    card, monkey = torch.device("cuda"), monkeypatch.setattr
+
+    def chosen(difference: float | Exception) -> type[ResidentStages]:
+        def tried(*_: object) -> float:
+            if isinstance(difference, Exception):
+                raise difference
+            return difference
+
+        monkey(trial, "largest_difference", tried)
+        return stages_of(checkpoint, torch.float16, card)
+
+    assert chosen(0.0) is ResidentStages  # heads of 4 are too narrow for it
+    monkey(fused, "fits", lambda _: True)
+    assert chosen(0.0) is fused.FusedStages
+    assert not caplog.records
+    assert chosen(0.5) is chosen(float("nan")) is ResidentStages
+    assert chosen(RuntimeError("no C compiler")) is ResidentStages
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR", "WARNING"]
+    assert "no C compiler" in caplog.text
+    assert stages_of(checkpoint, torch.float32, CPU) is ResidentStages

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import offramp.model.kernels as triton_kernels
-from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
+from offramp.model.config import Activation, ModelConfig, Pooling
 from offramp.model.encoder import EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.projection import activate
@@ -34,6 +34,7 @@ SMALLEST_DOT = 16
 """Triton multiplies nothing narrower."""
 
 POOLED_TOKENS, POOLED_COLUMNS, POOLING_WARPS = 32, 128, 2
+ATTENDED_TOKENS = 8
 READ_NUMBERS = 4096
 """Numbers of an exit's weights that are multiplied at a time."""
 
@@ -44,15 +45,9 @@ def power_of_two(number: int) -> int:
 
 
 def fits(config: ModelConfig) -> bool:
-    """Whether the kernels can run a model: mean pooling, heads a power of two wide."""
+    """Whether the kernels can run a model: all rows pooled, heads a power of two wide."""
     size = config.encoder.hidden_size // config.encoder.heads
-    return config.pooling is Pooling.MEAN and size == power_of_two(size) >= SMALLEST_DOT
-
-
-def try_out(config: EncoderConfig, dtype: torch.dtype, device: torch.device) -> None:
-    """Compile and run the largest kernel; raises whatever Triton does where it can't."""
-    qkv = torch.zeros(1, 3 * config.hidden_size, dtype=dtype, device=device)
-    _attend(qkv, config.heads, torch.tensor([0, 1], dtype=torch.int32, device=device), parts=1)
+    return config.pooling is not Pooling.CLS and size == power_of_two(size) >= SMALLEST_DOT
 
 
 def _attend(qkv: Tensor, heads: int, bounds: Tensor, parts: int) -> Tensor:
@@ -205,8 +200,23 @@ class FusedStages(ResidentStages):
     def _pool_rows(
         self, layer: int, hidden: Tensor, bounds: Tensor, inputs: StepInputs, *, stored: bool
     ) -> None:
-        pooled = self._pooled[:, layer]
+        pooled, queries = self._pooled[:, layer], self._model.queries
         size = pooled.shape[1]
+        if queries is not None:
+            kernels.pool_attending[len(inputs.slots),](
+                hidden,
+                bounds,
+                inputs.slots,
+                queries[layer],
+                pooled,
+                pooled.stride(0),
+                size,
+                self.config.max_tokens,
+                TILE=ATTENDED_TOKENS,
+                WIDTH=power_of_two(size),
+                STORED=stored,
+            )
+            return
         kernels.pool[len(inputs.slots), -(-size // POOLED_COLUMNS)](
             hidden,
             bounds,

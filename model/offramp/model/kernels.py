@@ -192,6 +192,50 @@ def pool(
 
 
 @triton.jit
+def pool_attending(
+    hidden,
+    bounds,
+    slots,
+    query,
+    pooled,
+    stride,
+    size,
+    longest,
+    TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STORED: tl.constexpr,
+):
+    """As `pool`, weighted by the softmax of the tokens' products with a query; a program a row."""
+    row = tl.program_id(0)
+    start, end = tl.load(bounds + row), tl.load(bounds + row + 1)
+    if start < end:
+        slot = tl.load(slots + row).to(tl.int64)
+        columns = tl.arange(0, WIDTH)
+        inside = columns < size
+        asked = tl.load(query + columns, mask=inside, other=0.0).to(tl.float32)
+        first = slot * longest if STORED else start.to(tl.int64)
+        # Numbers as vectors of one, which Triton keeps of one type from pass to pass.
+        highest = tl.full([1], float("-inf"), tl.float32)
+        total = tl.zeros([1], tl.float32)
+        mean = tl.zeros([WIDTH], tl.float32)
+        for at in range(0, end - start, TILE):
+            tokens = at + tl.arange(0, TILE)
+            there = tokens < end - start
+            address = hidden + (first + tokens[:, None]) * size + columns[None, :]
+            mask = there[:, None] & inside[None, :]
+            part = tl.load(address, mask=mask, other=0.0).to(tl.float32)
+            scores = tl.where(there, tl.sum(part * asked[None, :], 1), float("-inf"))
+            higher = tl.maximum(highest, tl.max(scores, 0))
+            weights = tl.exp(scores - higher)
+            shrunk = tl.exp(highest - higher)
+            mean = mean * shrunk + tl.sum(part * weights[:, None], 0)
+            total = total * shrunk + tl.sum(weights, 0)
+            highest = higher
+        mean = (mean / total).to(pooled.dtype.element_ty)
+        tl.store(pooled + slot * stride + columns, mean, mask=inside)
+
+
+@triton.jit
 def read(
     pooled,
     slots,
