@@ -181,7 +181,7 @@ class Engine:
             self._solitude.answered(time.monotonic())
         for departure in departures:
             lane.observer.departed(departure)
-            departure.request.deliver(departure)
+            departure.deliver()
         self._grant_room()
 
     def _grant_room(self) -> None:
