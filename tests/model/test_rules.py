@@ -1,7 +1,7 @@
 """Exit rules against what their papers say, one row at a time in plain Python."""
 
 from dataclasses import replace
-from math import log
+from math import isnan, log
 
 import pytest
 import torch
@@ -118,3 +118,14 @@ def test_a_rule_survives_the_file() -> None:
     assert Calibration.from_dict(written).rule == replace(rule, powers=())
     del written["rule"]
     assert Calibration.from_dict(written).rule == ExitRule()
+
+
+@pytest.mark.parametrize("kind", list(RuleKind))
+def test_undefined_probabilities_have_an_undefined_score(kind: RuleKind) -> None:
+    rule = ExitRule(kind, WEIGHTS, (0.8,) * EXITS)
+    said = logits(2)
+    said[1:, 4] = float("nan")
+    scores = score_exits(rule, said, (1.0,) * EXITS).scores
+    assert scores.isnan().nonzero().tolist() == [[1, 4], [2, 4], [3, 4]]
+    if kind is RuleKind.MAX_PROB:
+        assert isnan(rule.score(1, said[1, 4].tolist()))

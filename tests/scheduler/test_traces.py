@@ -1,5 +1,7 @@
 """The scheduler in virtual time: who leaves where, when and why."""
 
+from math import nan
+
 import fakes
 import pytest
 
@@ -11,7 +13,7 @@ from offramp.scheduler.errors import (
     QueueFullError,
     StepFailedError,
 )
-from offramp.scheduler.request import Answer, DeadlineAction, ExitReason, Priority
+from offramp.scheduler.request import Answer, DeadlineAction, ExitReason, Priority, Reading
 from offramp.scheduler.simulation import simulate
 
 
@@ -149,3 +151,21 @@ def test_a_failed_step_fails_its_own_requests() -> None:
     assert departure.request is first
     assert isinstance(departure.outcome, StepFailedError)
     assert core.queued == 1
+
+
+def test_an_undefined_reading_is_never_an_answer() -> None:
+    core = fakes.scheduler()
+    undefined, other = fakes.request(), fakes.request(threshold=0.5)
+    for request in (undefined, other):
+        core.submit(request, 0.0)
+    batch, _ = core.next_batch(0.0)
+    assert batch is not None
+    read = [
+        Reading(0, nan, (nan, nan)) if r is undefined else fakes.read(r, 0) for r in batch.requests
+    ]
+    outcomes = {d.request: d.outcome for d in core.complete(batch, read, 1.0)}
+    failure = outcomes[undefined]
+    assert isinstance(failure, StepFailedError)
+    assert isinstance(failure.__cause__, ArithmeticError)
+    assert isinstance(outcomes[other], Answer)
+    assert core.idle

@@ -2,7 +2,8 @@
 
 A rule is a checkpoint's, a threshold is a request's. The scheduler knows no rule: it compares a
 number with a threshold, and this module is where that number is made, in evaluation and in
-serving alike. Every score lies in 0 to 1 and stays below 1, so a threshold of 1 is full depth.
+serving alike. Every score lies in 0 to 1 and stays below 1, so a threshold of 1 is full depth; one of
+undefined probabilities is undefined.
 
 - `max_prob`: the confidence, at the temperature it decides at (Schwartz et al., ACL 2020).
 - `entropy`: one minus the entropy over its highest value (Xin et al., DeeBERT, ACL 2020).
@@ -98,7 +99,9 @@ class ExitRule:
                 spread = torch.special.entr(readings.probabilities.double()).sum(-1)
                 raw = 1 - spread / log(readings.probabilities.shape[-1])
             case RuleKind.PATIENCE:
-                streak = _longer(readings.labels, torch.ones_like(readings.confidences), before)
+                # One of each, but nothing where the confidence is undefined.
+                counted = readings.confidences / readings.confidences
+                streak = _longer(readings.labels, counted, before)
                 raw = streak.weights / (streak.weights + 1)
             case RuleKind.AGREEMENT:
                 gained = readings.confidences * self.weights[exit_index]

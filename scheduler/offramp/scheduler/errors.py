@@ -40,7 +40,11 @@ class DrainingError(SchedulerError):
 
 
 class StepFailedError(SchedulerError):
-    """The step that this request was in failed; `__cause__` is what the backend raised."""
+    """The step that this request was in failed, or read nothing of it that can be told.
 
-    def __init__(self) -> None:
+    `__cause__` is what the backend raised, or an ArithmeticError.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
         super().__init__("the model failed on this request's batch")
+        self.__cause__ = cause

@@ -4,18 +4,23 @@ from offramp.scheduler.errors import (
     DeadlineExceededError,
     DeadlineUnreachableError,
     SchedulerError,
+    StepFailedError,
 )
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import Answer, DeadlineAction, ExitReason, Request
 
 
-def leaves(request: Request, score: float, relief: Relief, last: int, now: float) -> Answer | None:
-    """The answer of a request that was just read and leaves here, if it does.
+def leaves(
+    request: Request, score: float, relief: Relief, last: int, now: float
+) -> Answer | StepFailedError | None:
+    """How a request leaves that was just read, if it does.
 
     `score` is what its reading says, `last` is the last stage. The request's own threshold is asked
     first, so that an answer is marked as given under overload only where that made the difference.
     """
     terms, stage = request.terms, request.stage
+    if score != score:  # noqa: PLR0124 - of all numbers, only an undefined one
+        return StepFailedError(ArithmeticError(f"the model gave undefined numbers at exit {stage}"))
     if stage >= terms.min_exit:
         if score >= terms.threshold:
             return request.answer(ExitReason.CONFIDENT, now)

@@ -61,7 +61,10 @@ class Terms:
 
 
 class Reading(NamedTuple):
-    """What the head of one exit says of a request; the score is compared with its threshold."""
+    """What the head of one exit says of a request; the score is compared with its threshold.
+
+    A score that is no number says that the model gave none: the request fails.
+    """
 
     label: int
     score: float

@@ -15,6 +15,7 @@ What holds of every history:
 - A request leaves at the first exit from `min_exit` on whose reading reaches its threshold, at
   `max_exit` or the last exit, or with its best reading before its deadline; nothing here looks at
   whom it is batched with. Only relief under overload lowers a threshold, and it marks the answer.
+  Where a reading is undefined it leaves with an error: no such number is ever an answer.
 - A step that fails is run again in halves until whoever caused it fails alone, at the price of at
   most 2 n - 1 steps for a batch of n. Nobody starves: `Lines` has the bound and its proof.
 
@@ -235,9 +236,7 @@ class Scheduler:
         self._finish(batch, self._workers.finished)
         wanted = [request for request in batch.requests if self._still_wanted(request)]
         if len(wanted) == 1 and len(batch.requests) == 1:
-            error = StepFailedError()
-            error.__cause__ = cause
-            return [self._depart(wanted[0], error)]
+            return [self._depart(wanted[0], StepFailedError(cause))]
         middle = (len(wanted) + 1) // 2
         for half in (wanted[middle:], wanted[:middle]):
             for request in half:

@@ -1,6 +1,7 @@
 """The model as the scheduler's backend: stages run from slot to slot."""
 
 from collections.abc import Sequence
+from math import isnan
 from threading import Lock
 
 import torch
@@ -65,6 +66,9 @@ class TorchBackend:
         if batch.reads or self._rule.remembers:
             logits = self._runner.logits(batch.stage, pooled)
             readings, streak = self._read(logits, batch.stage, slots, order)
+            if len(readings) > 1 and any(isnan(reading.score) for reading in readings):
+                # Of products over all rows: run again in halves, whoever it is harms nobody else.
+                raise ArithmeticError(f"the model gave undefined numbers at exit {batch.stage}")
         # Kept last: a step that fails leaves the slots as they were, to be run again.
         if batch.stage < self._last:
             self._store.put(slots, layout.lengths, hidden, pooled)

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from opentelemetry.trace import use_span
 
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.errors import QueueFullError, SchedulerError
+from offramp.scheduler.errors import QueueFullError, SchedulerError, StepFailedError
 from offramp.scheduler.observer import NullObserver
-from offramp.scheduler.request import Request
+from offramp.scheduler.request import Departure, Request
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.notes import notes_of
@@ -61,13 +61,13 @@ class ModelLog(NullObserver):
             )
             self._refused = 0
 
-    def failed(self, batch: Batch, error: Exception) -> None:
+    def departed(self, departure: Departure) -> None:
         """Tell of a request that failed by itself, within its trace.
 
         A batch that fails is run again in halves, so whoever caused it comes to be alone.
         """
-        request, *others = batch.requests
-        if others:
+        request, outcome = departure.request, departure.outcome
+        if not isinstance(outcome, StepFailedError):
             return
         notes = notes_of(request.context)
         span, text = (notes.span, notes.text) if notes is not None else (None, None)
@@ -76,8 +76,8 @@ class ModelLog(NullObserver):
                 Event.FAILURE,
                 "a step failed; its request gets no answer",
                 logging.ERROR,
-                error,
+                outcome.__cause__,
                 model=self._model,
-                stage=batch.stage,
+                stage=request.stage,
                 **({} if text is None else {"text": text[:TEXT_LENGTH]}),
             )
