@@ -35,7 +35,8 @@ class WordBackend:
 
     `shift` is as sure as `easy`, but its first exit says the opposite of the later ones.
     A batch with `plug` stops until `unplug`, one with `poison` fails, and readings of one with
-    `void` are none, which kills the engine. A step takes `seconds` at least. It knows what it ran.
+    `void` are none, which kills the engine; the next `broken` steps fail. A step takes `seconds`
+    at least. It knows what it ran.
     """
 
     def __init__(self, checkpoint: Checkpoint, slots: int, device: torch.device) -> None:
@@ -43,6 +44,7 @@ class WordBackend:
         self.batches: list[Batch] = []
         self.padding = 0
         self.seconds = 0.0
+        self.broken = 0.0
         self.plugged = threading.Event()
         self._unplugged = threading.Event()
 
@@ -55,7 +57,8 @@ class WordBackend:
             assert self._unplugged.wait(PATIENCE)
         else:
             self.batches.append(batch)
-        if any(word("poison") in row for row in words):
+        self.broken -= 1
+        if self.broken >= 0 or any(word("poison") in row for row in words):
             raise RuntimeError("a secret of the model")
         if any(word("void") in row for row in words):
             return cast("list[Reading]", [None] * len(words))

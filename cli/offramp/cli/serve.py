@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -16,6 +17,7 @@ from offramp.server.app import serve
 from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits, ServerConfig
 from offramp.server.telemetry.logs import LogFormat, configure_logging
 from offramp.server.telemetry.setup import OFF, configure
+from offramp.server.vitals import ModelLostError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
@@ -33,6 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     except (ModelError, OSError, ValueError) as error:
         print(f"offramp serve: {error}", file=sys.stderr)
         return 1
+    except ModelLostError as error:
+        print(f"offramp serve: {error}", file=sys.stderr)
+        telemetry.close()
+        sys.stderr.flush()
+        os._exit(1)  # a thread whose step hangs would be waited for
     finally:
         telemetry.close()
     return 0

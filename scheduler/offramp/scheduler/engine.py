@@ -64,6 +64,12 @@ class Engine:
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._stopping = False
 
+    @property
+    def due(self) -> float:
+        """When the first of the steps that run was predicted to end; infinite if none runs."""
+        lanes = (self._lane,) if self._idle is None else (self._lane, self._idle)
+        return min(lane.scheduler.due for lane in lanes)
+
     def submit(
         self, payload: object, tokens: int, terms: Terms, arrived: float, context: object = None
     ) -> AnswerFuture:

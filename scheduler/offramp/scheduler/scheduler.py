@@ -95,6 +95,11 @@ class Scheduler:
         return self._queue.tokens
 
     @property
+    def due(self) -> float:
+        """When the first of the steps that run was predicted to end; infinite if none runs."""
+        return self._workers.due
+
+    @property
     def idle(self) -> bool:
         """Whether no request is held at all."""
         return (

@@ -29,6 +29,11 @@ class Workers:
         """When the first worker is predicted to be free of all that runs; 0 if one is."""
         return 0.0 if self.free > 0 else sorted(self._ends.values())[-self.free]
 
+    @property
+    def due(self) -> float:
+        """When the first of all that runs is predicted to end; infinite if nothing runs."""
+        return min(self._ends.values(), default=inf)
+
     def next_free(self, now: float) -> float:
         """When another worker is predicted to be free than the one that runs what is cut now."""
         if self.free > 1:

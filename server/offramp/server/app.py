@@ -24,6 +24,7 @@ from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.setup import OFF, Telemetry
 from offramp.server.transport import open_port
+from offramp.server.vitals import looked_at
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -70,7 +71,7 @@ class App:
         host = self._config.address.rpartition(":")[0]
         port = open_port(self._server, self._config)
         for model in self.models:
-            self._engines.start(model.engine)
+            self._engines.start(model)
         await self._server.start()
         if self._loop_lag is not None:
             self._loop_lag.start()
@@ -81,7 +82,7 @@ class App:
         return address
 
     async def failed(self) -> None:
-        """Return only if an engine died, which none should; the server is of no use then."""
+        """Return only if an engine or a model died, which none should; the server is of no use."""
         await self._engines.death()
 
     async def swap(self) -> bool:
@@ -108,7 +109,7 @@ class App:
         try:
             await self._engines.stop()
         finally:
-            self._loader.close()
+            self._loader.close(wait=alive)
             for model in self.models:
                 model.close()
             log_event(Event.STOP, "stopped", seconds=round(time.monotonic() - self._started, 3))
@@ -135,12 +136,13 @@ async def serve(
     settle()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
     swaps = asyncio.create_task(_swap_whenever(changed, app))
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    for task in (*ends, swaps):
-        task.cancel()
-    for signal_number in SIGNALS:
-        loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
-    await app.stop()
+    async with looked_at():
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*ends, swaps):
+            task.cancel()
+        for signal_number in SIGNALS:
+            loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
+        await app.stop()
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """The engines that run: of the models served, and of those that finish what they hold."""
 
 import asyncio
+import logging
 
 from offramp.scheduler.engine import Engine
+from offramp.server.served import ServedModel
+from offramp.server.telemetry.logs import Event, log_event
+from offramp.server.vitals import ModelLostError, fails, hangs
 
 
 class Engines:
@@ -21,10 +25,10 @@ class Engines:
         """Return when an engine dies."""
         await self._died.wait()
 
-    def start(self, engine: Engine) -> None:
-        """Let it run until it is stopped."""
-        task = asyncio.create_task(engine.run())
-        self._running[engine] = task
+    def start(self, model: ServedModel) -> None:
+        """Let a model's engine run until it is stopped, or dies, or its model does."""
+        task = asyncio.create_task(_run(model))
+        self._running[model.engine] = task
         task.add_done_callback(self._ended)
 
     async def retire(self, engine: Engine) -> None:
@@ -34,13 +38,34 @@ class Engines:
         del self._running[engine]
 
     async def stop(self) -> None:
-        """Let all finish what they hold; raises what killed one of them."""
-        for engine in self._running:
+        """Let all finish what they hold, or none if one died; raises what killed it."""
+        for engine, task in self._running.items():
             engine.stop()
+            if not self.alive:
+                task.cancel()
         outcomes = await asyncio.gather(*self._running.values(), return_exceptions=True)
         for error in filter(None, outcomes):
-            raise error
+            if not isinstance(error, asyncio.CancelledError):
+                raise error
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is not None:
             self._died.set()
+
+
+async def _run(model: ServedModel) -> None:
+    """Run an engine, and look whether its model still works."""
+    run = asyncio.ensure_future(model.engine.run())
+    tasks = (run, asyncio.ensure_future(hangs(model)), asyncio.ensure_future(fails(model)))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in done:
+        try:
+            task.result()
+        except ModelLostError as error:
+            name = model.checkpoint.name
+            log_event(Event.LOST, str(error), logging.ERROR, model=name)
+            raise

@@ -114,10 +114,10 @@ class Loader:
         )
         return ServedModel(checkpoint, engine, self._tokenizers, watch)
 
-    def close(self) -> None:
-        """End the threads; nothing runs any more."""
-        self._steps.shutdown()
-        self._tokenizers.shutdown()
+    def close(self, *, wait: bool) -> None:
+        """End the threads; nothing runs any more, or it is not waited for."""
+        self._steps.shutdown(wait=wait)
+        self._tokenizers.shutdown(wait=wait)
 
     def _shadow(self, checkpoint: Checkpoint) -> Shadow | None:
         config = self._config

@@ -35,6 +35,11 @@ class ServedModel:
     watch: ModelWatch | None = None
     waiting: int = 0
 
+    @property
+    def failures(self) -> int:
+        """Requests that the model failed on so far."""
+        return self.watch.failures if self.watch is not None else 0
+
     def turned_away(self, terms: Terms, arrived: float) -> SchedulerError | None:
         """Why an input is refused before it is tokenized, which would be for nothing."""
         return self.engine.turned_away(terms, arrived, self.waiting)

@@ -64,7 +64,7 @@ class Swap:
             reason = str(error) if isinstance(error, ModelError) else repr(error)
             self._tell(name, "failed", FAILED, old, reason=reason)
             return False
-        self._engines.start(new.engine)
+        self._engines.start(new)
         admissions = self._models.put(new)
         new.attach()
         seconds = round(time.monotonic() - started, 3)

@@ -24,6 +24,12 @@ class WarmBackend(Backend, Protocol):
         ...
 
 
+def known_input(model: ModelConfig) -> Tokens:
+    """The tokens that a model warms up with, which every model that serves has read."""
+    tokens = min(ROW_TOKENS, model.max_tokens)
+    return Tokens(tuple(range(tokens)), (0,) * tokens, truncated=False)
+
+
 def warm_up(
     backend: WarmBackend,
     steps: Executor,
@@ -37,24 +43,25 @@ def warm_up(
     for `steps`, so that a model that already serves there goes on between them.
     """
     steps.submit(backend.warm, max(scheduler.max_batch_tokens, model.max_tokens)).result()
-    tokens = min(ROW_TOKENS, model.max_tokens)
+    row = known_input(model)
+    tokens = len(row.ids)
     most = min(scheduler.max_batch_rows, scheduler.slots, scheduler.max_batch_tokens // tokens)
     for rows in sorted({1, max(1, most // 2), max(1, most)}):
-        requests = tuple(_request(slot, tokens) for slot in range(rows))
+        requests = tuple(_request(slot, row) for slot in range(rows))
         for repeat in range(REPEATS):
             for stage in range(model.exits):
                 batch = Batch(stage, requests, time.monotonic())
                 seconds = steps.submit(_timed, backend, batch).result()
                 if repeat:
                     cost.observe(stage, rows, batch.tokens, seconds)
-    _measure_readings(backend, steps, model.exits, tokens, cost)
+    _measure_readings(backend, steps, model.exits, row, cost)
 
 
 def _measure_readings(
-    backend: Backend, steps: Executor, stages: int, tokens: int, cost: CostModel
+    backend: Backend, steps: Executor, stages: int, row: Tokens, cost: CostModel
 ) -> None:
     """What reading an exit adds to a step: the least with it, less the least without."""
-    requests = (_request(0, tokens),)
+    requests = (_request(0, row),)
     least = {(stage, reads): inf for stage in range(stages) for reads in (True, False)}
     for _ in range(REPEATS):
         for reads in (True, False):
@@ -76,10 +83,9 @@ def _timed(backend: Backend, batch: Batch) -> float:
     return seconds
 
 
-def _request(slot: int, tokens: int) -> Request:
-    payload = Tokens(tuple(range(tokens)), (0,) * tokens, truncated=False)
+def _request(slot: int, row: Tokens) -> Request:
     terms = Terms(threshold=inf, min_exit=0, max_exit=0)
-    return Request(payload, tokens, terms, 0.0, deliver=_ignore, slot=slot)
+    return Request(row, len(row.ids), terms, 0.0, deliver=_ignore, slot=slot)
 
 
 def _ignore(departure: Departure) -> None:

@@ -38,6 +38,7 @@ class Event(StrEnum):
     SWAP = "offramp.swap"
     OVERLOAD = "offramp.overload"
     FAILURE = "offramp.failure"
+    LOST = "offramp.lost"
     DRIFT = "offramp.drift"
     GUARD = "offramp.guard"
 

@@ -29,6 +29,8 @@ class ModelLog(NullObserver):
     def __init__(self, model: str, scheduler: Scheduler) -> None:
         self._model = model
         self._scheduler = scheduler
+        self.failures = 0
+        """Requests that the model failed on so far."""
         self._refused = 0
         self._overloaded_since = 0.0
 
@@ -69,6 +71,7 @@ class ModelLog(NullObserver):
         request, outcome = departure.request, departure.outcome
         if not isinstance(outcome, StepFailedError):
             return
+        self.failures += 1
         notes = notes_of(request.context)
         span, text = (notes.span, notes.text) if notes is not None else (None, None)
         with use_span(span) if span is not None else nullcontext():

@@ -77,6 +77,11 @@ class ModelWatch:
         self._noting = noting
         self._keep_texts = keep_texts
 
+    @property
+    def failures(self) -> int:
+        """Requests that the model failed on so far."""
+        return self._log.failures
+
     def attach(self) -> None:
         """Let the gauges of this model's name read this model and no other."""
         if self._registry is not None:

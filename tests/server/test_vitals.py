@@ -1,0 +1,173 @@
+"""A model that is in its place and of no use: the server finds out, and ends."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from math import inf
+from pathlib import Path
+
+import pytest
+import torch
+from loglines import written
+from service import PATIENCE, WordBackend, eventually, word_service
+from tiny import tiny_checkpoint
+
+from offramp.client import AsyncClient, OfframpError, ServerFailedError
+from offramp.model.checkpoint import Checkpoint
+from offramp.server import vitals
+from offramp.server.app import App
+from offramp.server.config import Limits, ServerConfig
+from offramp.server.vitals import ModelLostError
+
+KNOWN = 16
+"""Tokens of what the model is tested with, more than any text here has."""
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that a test can wait for."""
+    monkeypatch.setattr(vitals, "LOOK", 0.01)
+    monkeypatch.setattr(vitals, "HANGING", 20)
+
+
+def known_steps(backend: WordBackend) -> int:
+    """How often the model has read the known input since it serves."""
+    return sum(batch.requests[0].tokens == KNOWN for batch in backend.batches)
+
+
+class LoneBackend(WordBackend):
+    """Known to the test that makes the app: there is one."""
+
+    made: "LoneBackend"
+
+    def __init__(self, checkpoint: Checkpoint, slots: int, device: torch.device) -> None:
+        super().__init__(checkpoint, slots, device)
+        LoneBackend.made = self
+
+
+@asynccontextmanager
+async def started(directory: Path) -> AsyncGenerator[tuple[App, AsyncClient]]:
+    """A server that the test stops."""
+    config = ServerConfig(
+        "127.0.0.1:0",
+        (tiny_checkpoint(directory / "words"),),
+        workers=1,
+        threads=1,
+        limits=Limits(at_once=0.0, alone_at_once=0.0),
+    )
+    app = App(config, make_backend=LoneBackend)
+    async with AsyncClient(await app.start()) as client:
+        yield app, client
+
+
+async def test_a_step_that_never_ends_ends_the_server(tmp_path: Path) -> None:
+    with written() as lines:
+        async with started(tmp_path) as (app, client):
+            waiting = asyncio.ensure_future(client.classify("plug", timeout=PATIENCE))
+            await app.failed()
+            with pytest.raises(ModelLostError, match="overdue"):
+                await app.stop()  # it hangs still, and is not waited for
+            with pytest.raises(OfframpError):
+                await waiting
+        LoneBackend.made.unplug()
+    (lost,) = lines.of("offramp.lost")
+    assert (lost["model"], lost["level"]) == ("words", "ERROR")
+
+
+async def test_a_model_that_fails_on_all_ends_the_server(tmp_path: Path) -> None:
+    async with started(tmp_path) as (app, client):
+        LoneBackend.made.batches.clear()
+        LoneBackend.made.broken = inf
+        with pytest.raises(ServerFailedError):
+            await client.classify("fine")
+        await app.failed()
+        with pytest.raises(ModelLostError, match="read before"):
+            await app.stop()
+    assert known_steps(LoneBackend.made) == vitals.FAILING
+
+
+async def test_a_model_that_recovers_serves_on(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        service.backend.broken = vitals.FAILING  # the client's and one less than would end it
+        with pytest.raises(ServerFailedError):
+            await service.client.classify("fine")
+        await eventually(lambda: service.backend.batches[-1].stage == 2)
+        assert (await service.client.classify("fine")).label == "yes"
+        before = known_steps(service.backend)
+        await asyncio.sleep(10 * vitals.LOOK)
+        assert known_steps(service.backend) == before  # nothing is asked of a model that works
+
+
+async def test_inputs_that_fail_are_no_sign_of_it(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+
+        async def known(steps: int) -> None:
+            await eventually(lambda: known_steps(service.backend) >= steps)
+
+        for times in range(2 * vitals.FAILING):
+            with pytest.raises(ServerFailedError):
+                await service.client.classify("poison")
+            await known(3 * (times + 1))
+        assert (await service.client.classify("fine")).label == "yes"
+
+
+async def test_a_step_that_takes_long_is_waited_for(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        texts = ["fine"] * 30
+        service.backend.seconds = 3 * vitals.LOOK
+        answers = [answer async for answer in service.client.classify_many(texts)]
+        assert {answer.label for answer in answers} == {"yes"}
+
+
+HANGING_SERVER = """
+import sys, threading
+from offramp.cli.serve import main
+from offramp.scheduler.engine import Engine
+from offramp.server import loader, vitals
+from offramp.server.backend import TorchBackend
+vitals.LOOK, vitals.HANGING = 0.01, 20
+loader.Engine = lambda *given, **more: Engine(*given, **{**more, "at_once": %s})
+run = TorchBackend.run
+def hang(backend, batch):
+    if batch.requests[0].tokens < %d:
+        threading.Event().wait()
+    return run(backend, batch)
+TorchBackend.run = hang
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("at_once", "told"), [(1.0, "the event loop stands still"), (0.0, "overdue")]
+)
+async def test_the_process_ends_whichever_thread_hangs(
+    at_once: float, told: str, tmp_path: Path
+) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "words")
+    script = HANGING_SERVER % (at_once, KNOWN)
+    command = [sys.executable, "-c", script, "--checkpoint", str(checkpoint)]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *("--address", "127.0.0.1:0", "--workers", "1", "--log-format", "json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        address = (await process.stdout.readline()).decode().split()[-1]
+        async with AsyncClient(address) as client:
+            with pytest.raises(OfframpError):
+                await client.classify("fine", timeout=PATIENCE)
+        _, written_there = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert process.returncode == 1
+        lines = written_there.decode().splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        (lost,) = [event for event in events if event["event"] == "offramp.lost"]
+        assert told in lost["message"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
