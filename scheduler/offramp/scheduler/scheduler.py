@@ -16,15 +16,14 @@ What holds of every history:
   `max_exit` or the last exit, or with its best reading before its deadline; nothing here looks at
   whom it is batched with. Only relief under overload lowers a threshold, and it marks the answer.
   Where a reading is undefined it leaves with an error: no such number is ever an answer.
-- A step that fails is run again in halves until whoever caused it fails alone, at the price of at
-  most 2 n - 1 steps for a batch of n. Nobody starves: `Lines` has the bound and its proof.
+- A step that fails is run again in halves until whoever caused it fails alone. Nobody starves:
+  `Lines` has the bound and its proof.
 
 While a batch runs on every worker one more may be asked for, so that the device never waits for the
 host. It is cut only if it is full: a half-empty one is better cut when another is back. While
 several workers are free they share what waits, unless a step of half takes nearly as long.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from math import inf
 
@@ -54,7 +53,9 @@ from offramp.scheduler.request import (
     Request,
     State,
 )
+from offramp.scheduler.retries import Retries
 from offramp.scheduler.slots import SlotTable
+from offramp.scheduler.turn import Turn
 from offramp.scheduler.workers import Workers
 
 
@@ -79,8 +80,9 @@ class Scheduler:
         self._queue = self._lines.of[0]
         self._deadlines = Deadlines()
         self._probe = Probe()
-        self._retries: deque[tuple[int, tuple[Request, ...]]] = deque()
+        self._retries = Retries()
         self._workers = Workers(config.workers)
+        self._turn = Turn(config, cost, self._lines, self.slots, self._workers, self._deadlines)
         self._steps = 0
         self._draining = False
 
@@ -166,10 +168,10 @@ class Scheduler:
         departures = self._drop_late(now, now)
         while True:
             if self._retries:
-                stage, group = self._retries.pop()
+                stage, group = self._retries.take()
                 taken = [request for request in group if self._still_wanted(request)]
             else:
-                chosen, urgent = self._choose(starts)
+                chosen, urgent = self._turn.next(starts)
                 if chosen is None:
                     self._look_at_delay(now)
                     return None, departures
@@ -242,12 +244,7 @@ class Scheduler:
         wanted = [request for request in batch.requests if self._still_wanted(request)]
         if len(wanted) == 1 and len(batch.requests) == 1:
             return [self._depart(wanted[0], StepFailedError(cause))]
-        middle = (len(wanted) + 1) // 2
-        for half in (wanted[middle:], wanted[:middle]):
-            for request in half:
-                request.state = State.RETRYING
-            if half:
-                self._retries.append((batch.stage, tuple(half)))
+        self._retries.halve(batch.stage, wanted)
         return []
 
     def drain(self) -> None:
@@ -258,24 +255,6 @@ class Scheduler:
         """Whether a deadline that seems out of reach is tried, to learn whether it is."""
         ahead = now < request.terms.deadline
         return ahead and self.idle and self._probe.begin(request, now, self._workers.finished)
-
-    def _choose(self, now: float) -> tuple[int | None, Request | None]:
-        """The lines' stage; or that of a request whose deadline can't wait for it, and this."""
-        full = self._workers.free <= 0
-        stage = self._lines.choose(now, self.slots.free, full=full)
-        urgent = self._deadlines.most_urgent
-        if stage is None or urgent is None or self._lines.overdue(stage):
-            return stage, None
-        if urgent.stage == 0 and not self.slots.free:
-            return stage, None
-        line = self._lines.of[stage]
-        rows = min(line.waiting, self.config.max_batch_rows)
-        tokens = min(line.tokens, self.config.max_batch_tokens)
-        own = now + self.cost.predict(urgent.stage, 1, urgent.tokens) + self.config.deadline_margin
-        step = self.cost.predict(stage, rows, tokens)
-        after = own + min(step, max(self._workers.next_free(now) - now, 0.0))
-        waits = not own <= urgent.terms.deadline < after
-        return (stage, None) if waits else (urgent.stage, urgent)
 
     def _start(
         self, stage: int, fit: list[Request], now: float, starts: float, predicted: float
