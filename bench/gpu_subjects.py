@@ -83,7 +83,8 @@ def backend_of(
         max_tokens=limits.tokens,
         precision=precision,
     )
-    backend.warm(limits.tokens)
+    for piece in backend.warm(limits.tokens):
+        piece()
     return backend
 
 

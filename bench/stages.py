@@ -59,7 +59,8 @@ def main() -> None:
     runners: dict[str, StageRunner] = {"module": ModuleRunner(checkpoint.model, torch.float32)}
     for precision in (Precision.FLOAT32, Precision.BFLOAT16, Precision.INT8):
         runners[precision.value] = runner_of(checkpoint.model, CPU, precision)
-        runners[precision.value].warm(max(*STEP_TOKENS, checkpoint.config.max_tokens))
+        for piece in runners[precision.value].warm(max(*STEP_TOKENS, checkpoint.config.max_tokens)):
+            piece()
     with torch.inference_mode():
         record = {
             **circumstances(),

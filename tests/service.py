@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,8 +70,9 @@ class WordBackend:
             return Reading(0, sure, (sure, 1 - sure))
         return Reading(1, sure, (1 - sure, sure))
 
-    def warm(self, tokens: int) -> None:
+    def warm(self, tokens: int) -> Iterable[Callable[[], None]]:
         """Nothing to compile."""
+        return ()
 
     def unplug(self) -> None:
         """Let batches run on, this one and all later ones."""

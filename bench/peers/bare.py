@@ -37,7 +37,8 @@ class Ours:
         self._exits = loaded.config.exits
         self._default = loaded.calibration.default_threshold
         self._backend = TorchBackend(loaded, 1, torch.device("cpu"))
-        self._backend.warm(loaded.config.max_tokens)
+        for piece in self._backend.warm(loaded.config.max_tokens):
+            piece()
         self._rows = loaded.tokenizer.encode([(text, None) for text in texts])
 
     def median(self, clock: Callable[[], float], *, early: bool) -> float:

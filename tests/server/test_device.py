@@ -4,12 +4,12 @@ import itertools
 import random
 from collections.abc import Generator
 from dataclasses import replace
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, word
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import Pooling
@@ -80,7 +80,8 @@ def test_rows_that_meet_at_different_stages(pooling: Pooling, tmp_path: Path) ->
     backend = DeviceBackend(
         checkpoint, 6, CPU, max_rows=4, max_tokens=40, precision=Precision.FLOAT32
     )
-    backend.warm(40)
+    for piece in backend.warm(40):
+        piece()
     early, late = requests_of((3, 16, 7), (5, 0, 2)), requests_of((9, 1), (1, 4))
     said: dict[Request, list[Reading]] = {request: [] for request in (*early, *late)}
     reference = {request: wanted(checkpoint, request) for request in said}
@@ -113,6 +114,32 @@ def test_a_step_that_is_too_large_is_refused_and_harms_nobody(tmp_path: Path) ->
     with pytest.raises(ValueError, match="tokens are more than"):
         backend.run(Batch(0, requests_of((20, 20), (0, 1)), 0.0))
     assert len(backend.run(Batch(0, rows[:2], 0.0))) == 2
+
+
+@pytest.mark.parametrize("pooling", list(Pooling))
+@torch.inference_mode()
+def test_undefined_numbers_stay_in_their_row(pooling: Pooling, tmp_path: Path) -> None:
+    loaded = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    config = replace(loaded.config, pooling=pooling)
+    torch.manual_seed(1)
+    model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
+    model.encoder.embeddings.word.weight[word("poison")] = 3e38
+    checkpoint = replace(loaded, model=model, config=config)
+    backend = DeviceBackend(
+        checkpoint, 4, CPU, max_rows=4, max_tokens=40, precision=Precision.FLOAT32
+    )
+    first, last = requests_of((5, 9), (0, 2))
+    overflowing = replace(
+        first, payload=Tokens((3, word("poison"), 5), (0,) * 3, truncated=False), tokens=3, slot=1
+    )
+    for rows in ((first, overflowing, last), (last, first)):
+        for stage in range(3):
+            readings = backend.run(Batch(stage, rows, 0.0))
+            for request, reading in zip(rows, readings, strict=True):
+                if request is overflowing:
+                    assert isnan(reading.score)
+                else:
+                    assert_says([reading], [wanted(checkpoint, request)[stage]])
 
 
 class Event:

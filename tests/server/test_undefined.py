@@ -7,16 +7,24 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint, word
 
-from offramp.client import Answer, AsyncClient, ServerFailedError
+from offramp.client import Answer, AsyncClient, DeadlineAction, ServerFailedError
+from offramp.client.options import Options
 from offramp.server.app import App
 from offramp.server.config import ServerConfig
 
 WEIGHTS = "model.safetensors"
 
 
-@pytest.mark.parametrize("threshold", [0.6, 1.0])
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(threshold=0.6),
+        Options(threshold=1.0),
+        Options(min_exit=2, deadline_action=DeadlineAction.FAIL),  # earlier exits are not read
+    ],
+)
 async def test_an_input_whose_numbers_overflow_fails_alone(
-    threshold: float, tmp_path: Path
+    options: Options, tmp_path: Path
 ) -> None:
     checkpoint = tiny_checkpoint(tmp_path / "overflowing")
     weights = {name: weight.float() for name, weight in load_file(checkpoint / WEIGHTS).items()}
@@ -28,7 +36,7 @@ async def test_an_input_whose_numbers_overflow_fails_alone(
 
         async def ask(text: str) -> Answer | ServerFailedError:
             try:
-                return await client.classify(text, threshold=threshold)
+                return await client.classify(text, **options)
             except ServerFailedError as error:
                 return error
 

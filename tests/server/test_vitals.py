@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -49,14 +52,17 @@ class LoneBackend(WordBackend):
 
 
 @asynccontextmanager
-async def started(directory: Path) -> AsyncGenerator[tuple[App, AsyncClient]]:
+async def started(
+    directory: Path, limits: Limits | None = None, workers: int = 1
+) -> AsyncGenerator[tuple[App, AsyncClient]]:
     """A server that the test stops."""
     config = ServerConfig(
         "127.0.0.1:0",
         (tiny_checkpoint(directory / "words"),),
-        workers=1,
+        workers=workers,
         threads=1,
-        limits=Limits(at_once=0.0, alone_at_once=0.0),
+        limits=replace(limits or Limits(), at_once=0.0, alone_at_once=0.0),
+        drain_grace=0.1,
     )
     app = App(config, make_backend=LoneBackend)
     async with AsyncClient(await app.start()) as client:
@@ -87,6 +93,50 @@ async def test_a_model_that_fails_on_all_ends_the_server(tmp_path: Path) -> None
         with pytest.raises(ModelLostError, match="read before"):
             await app.stop()
     assert known_steps(LoneBackend.made) == vitals.FAILING
+
+
+async def test_a_step_that_hangs_while_it_drains_is_not_waited_for(tmp_path: Path) -> None:
+    async with started(tmp_path) as (app, client):
+        waiting = asyncio.ensure_future(client.classify("plug", timeout=PATIENCE))
+        await LoneBackend.made.is_plugged()
+        with pytest.raises(ModelLostError, match="overdue"):
+            await app.stop()
+        with pytest.raises(OfframpError):
+            await waiting
+    LoneBackend.made.unplug()
+
+
+async def test_a_model_that_dies_while_it_is_swapped_is_lost(tmp_path: Path) -> None:
+    async with started(tmp_path, workers=2) as (app, client):
+        old = LoneBackend.made
+        waiting = asyncio.ensure_future(client.classify("plug", timeout=PATIENCE))
+        await old.is_plugged()
+        tiny_checkpoint(tmp_path / "words", ("bad", "good"))
+        await app.swap()
+        await app.failed()
+        with pytest.raises(ModelLostError, match="overdue"):
+            await app.stop()
+        with pytest.raises(OfframpError):
+            await waiting
+    old.unplug()
+
+
+async def test_a_model_that_fails_is_found_out_under_overload(tmp_path: Path) -> None:
+    limits = Limits(slots=1, max_batch_rows=1, max_queue_requests=1)
+    async with started(tmp_path, limits) as (app, client):
+        LoneBackend.made.broken = inf
+
+        async def insist() -> None:
+            while True:
+                with suppress(OfframpError):
+                    await client.classify("fine")
+
+        crowd = [asyncio.create_task(insist()) for _ in range(8)]
+        await app.failed()
+        for one in crowd:
+            one.cancel()
+        with pytest.raises(ModelLostError, match="read before"):
+            await app.stop()
 
 
 async def test_a_model_that_recovers_serves_on(tmp_path: Path) -> None:
@@ -128,7 +178,7 @@ from offramp.cli.serve import main
 from offramp.scheduler.engine import Engine
 from offramp.server import loader, vitals
 from offramp.server.backend import TorchBackend
-vitals.LOOK, vitals.HANGING = 0.01, 20
+vitals.LOOK, vitals.HANGING, vitals.TELLING = 0.01, 100, 0.5
 loader.Engine = lambda *given, **more: Engine(*given, **{**more, "at_once": %s})
 run = TorchBackend.run
 def hang(backend, batch):
@@ -140,34 +190,64 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(
-    ("at_once", "told"), [(1.0, "the event loop stands still"), (0.0, "overdue")]
-)
-async def test_the_process_ends_whichever_thread_hangs(
-    at_once: float, told: str, tmp_path: Path
-) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "words")
-    script = HANGING_SERVER % (at_once, KNOWN)
-    command = [sys.executable, "-c", script, "--checkpoint", str(checkpoint)]
+@asynccontextmanager
+async def hanging(
+    checkpoint: Path, at_once: float, stderr: int
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A server's process that hangs at its first request, which it has been sent."""
     process = await asyncio.create_subprocess_exec(
-        *command,
-        *("--address", "127.0.0.1:0", "--workers", "1", "--log-format", "json"),
+        *(sys.executable, "-c", HANGING_SERVER % (at_once, KNOWN)),
+        *("--checkpoint", str(checkpoint), "--address", "127.0.0.1:0"),
+        *("--workers", "1", "--log-format", "json"),
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
     try:
         assert process.stdout is not None
         address = (await process.stdout.readline()).decode().split()[-1]
         async with AsyncClient(address) as client:
+            waiting = asyncio.ensure_future(client.classify("fine", timeout=PATIENCE))
+            yield process
             with pytest.raises(OfframpError):
-                await client.classify("fine", timeout=PATIENCE)
-        _, written_there = await asyncio.wait_for(process.communicate(), PATIENCE)
-        assert process.returncode == 1
-        lines = written_there.decode().splitlines()
-        events = [json.loads(line) for line in lines if line.startswith("{")]
-        (lost,) = [event for event in events if event["event"] == "offramp.lost"]
-        assert told in lost["message"]
+                await waiting
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize(
+    ("at_once", "told", "meanwhile"),
+    [
+        (1.0, "the event loop stands still", "nothing"),
+        (0.0, "overdue", "nothing"),
+        (0.0, "overdue", "a swap"),
+    ],
+)
+async def test_the_process_ends_whichever_thread_hangs(
+    at_once: float, told: str, meanwhile: str, tmp_path: Path
+) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "words")
+    async with hanging(checkpoint, at_once, subprocess.PIPE) as process:
+        if meanwhile == "a swap":
+            tiny_checkpoint(checkpoint, ("bad", "good"))
+            process.send_signal(signal.SIGHUP)
+        _, written_there = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 1
+    lines = written_there.decode().splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    (lost,) = [event for event in events if event["event"] == "offramp.lost"]
+    assert told in lost["message"]
+
+
+async def test_the_process_ends_though_nobody_reads_why(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    async with hanging(tiny_checkpoint(tmp_path / "words"), 1.0, writer) as process:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"full ")
+        os.set_blocking(writer, True)
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 1
+    os.close(reader)
+    os.close(writer)

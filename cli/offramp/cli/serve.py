@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from offramp.model.runner import Precision
 from offramp.server.app import serve
 from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits, ServerConfig
 from offramp.server.telemetry.logs import LogFormat, configure_logging
-from offramp.server.telemetry.setup import OFF, configure
+from offramp.server.telemetry.setup import OFF, Telemetry, configure
 from offramp.server.vitals import ModelLostError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -31,15 +32,10 @@ def main(arguments: Sequence[str]) -> int:
         configure_logging(LogFormat(args.log_format), telemetry.logs)
         config = _config(args)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config, _announce, telemetry))
+            runner.run(_serve(config, telemetry))
     except (ModelError, OSError, ValueError) as error:
         print(f"offramp serve: {error}", file=sys.stderr)
         return 1
-    except ModelLostError as error:
-        print(f"offramp serve: {error}", file=sys.stderr)
-        telemetry.close()
-        sys.stderr.flush()
-        os._exit(1)  # a thread whose step hangs would be waited for
     finally:
         telemetry.close()
     return 0
@@ -48,6 +44,17 @@ def main(arguments: Sequence[str]) -> int:
 def settings_of(arguments: Sequence[str]) -> ServerConfig:
     """What these arguments tell the server; raises ValueError on what is impossible."""
     return _config(_parser().parse_args(arguments))
+
+
+async def _serve(config: ServerConfig, telemetry: Telemetry) -> None:
+    try:
+        await serve(config, _announce, telemetry)
+    except ModelLostError as error:
+        # A thread that hangs in its step would be waited for wherever else this ended.
+        telemetry.close()
+        with suppress(OSError):
+            print(f"offramp serve: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _announce(address: str) -> None:

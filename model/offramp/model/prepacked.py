@@ -8,7 +8,8 @@ server never waits for one, the numbers are few: every one up to 64 tokens, mult
 where rows of zeros fill up; `warm` compiles them all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -108,10 +109,13 @@ class PrepackedRunner:
         return token_bucket(tokens)
 
     @torch.inference_mode()
-    def warm(self, tokens: int) -> None:
-        """Compile every kernel that steps of up to `tokens` tokens need."""
+    def warm(self, tokens: int) -> Iterable[Callable[[], None]]:
+        """Pieces of work that compile a kernel each, all that steps of up to `tokens` need."""
         for count in sorted({token_bucket(count) for count in range(1, tokens + 1)}):
-            self._layers[0].compile(torch.zeros(count, self._size, dtype=self.dtype))
+            yield partial(self._compile, count)
+
+    def _compile(self, tokens: int) -> None:
+        self._layers[0].compile(torch.zeros(tokens, self._size, dtype=self.dtype))
 
     def _rows(self, layout: Layout) -> Tensor | None:
         """What pooling must know of several rows, the same for all layers; None of a lone one.

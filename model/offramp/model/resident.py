@@ -160,13 +160,17 @@ class ResidentStages(nn.Module):
             assert isinstance(context, Tensor)
             return context.flatten(1)
         same_row = places.row.unsqueeze(1) == places.row
+        # A mask makes nothing of other rows' numbers unless they are undefined, so these are left
+        # out, and then added to all tokens of their own row, as a sum that is otherwise nothing.
         attended = functional.scaled_dot_product_attention(
             query.transpose(0, 1).unsqueeze(0),
-            key.transpose(0, 1).unsqueeze(0),
-            value.transpose(0, 1).unsqueeze(0),
+            key.nan_to_num(0.0, 0.0, 0.0).transpose(0, 1).unsqueeze(0),
+            value.nan_to_num(0.0, 0.0, 0.0).transpose(0, 1).unsqueeze(0),
             attn_mask=same_row,
         )
-        return attended[0].transpose(0, 1).flatten(1)
+        nothing = ((key - key) + (value - value)).sum((1, 2))
+        undefined = nothing.new_zeros(len(places.bounds)).index_add_(0, places.row, nothing)
+        return attended[0].transpose(0, 1).flatten(1) + undefined[places.row].unsqueeze(1)
 
     def _pool(self, layer: int, hidden: Tensor, places: _Places, lengths: Tensor) -> Tensor:
         if self.config.pooling is Pooling.CLS:

@@ -4,6 +4,7 @@
 device and precision what was measured to be quickest there (docs/performance.md).
 """
 
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Protocol
 
@@ -59,8 +60,11 @@ class StageRunner(Protocol):
         """Token positions that a step of `tokens` computes, with what it fills up."""
         ...
 
-    def warm(self, tokens: int) -> None:
-        """Compile whatever steps of up to `tokens` tokens need, so that none of them waits."""
+    def warm(self, tokens: int) -> Iterable[Callable[[], None]]:
+        """Pieces of work that compile what steps of up to `tokens` tokens need, to be called once.
+
+        Each takes about as long as a step, for whoever has others to serve in between.
+        """
         ...
 
 
@@ -89,8 +93,10 @@ class ModuleRunner:
         """No more than the tokens."""
         return tokens
 
-    def warm(self, tokens: int) -> None:
-        """Nothing is compiled."""
+    def warm(self, tokens: int) -> Iterable[Callable[[], None]]:
+        """Nothing to compile."""
+        del tokens
+        return ()
 
 
 def runner_of(

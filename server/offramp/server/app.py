@@ -109,7 +109,7 @@ class App:
         try:
             await self._engines.stop()
         finally:
-            self._loader.close(wait=alive)
+            self._loader.close(wait=self._engines.alive)
             for model in self.models:
                 model.close()
             log_event(Event.STOP, "stopped", seconds=round(time.monotonic() - self._started, 3))

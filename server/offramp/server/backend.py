@@ -1,6 +1,6 @@
 """The model as the scheduler's backend: stages run from slot to slot."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isnan
 from threading import Lock
 
@@ -41,9 +41,9 @@ class TorchBackend:
         self.padding = 0
         """Token positions computed so far beyond the tokens of the requests."""
 
-    def warm(self, tokens: int) -> None:
-        """Compile whatever steps of up to `tokens` tokens need."""
-        self._runner.warm(tokens)
+    def warm(self, tokens: int) -> Iterable[Callable[[], None]]:
+        """Pieces of work that compile what steps of up to `tokens` tokens need."""
+        return self._runner.warm(tokens)
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> Sequence[Reading]:
@@ -66,9 +66,9 @@ class TorchBackend:
         if batch.reads or self._rule.remembers:
             logits = self._runner.logits(batch.stage, pooled)
             readings, streak = self._read(logits, batch.stage, slots, order)
-            if len(readings) > 1 and any(isnan(reading.score) for reading in readings):
-                # Of products over all rows: run again in halves, whoever it is harms nobody else.
-                raise ArithmeticError(f"the model gave undefined numbers at exit {batch.stage}")
+        if len(slots) > 1 and _undefined(readings, pooled):
+            # Of products over all rows: run again in halves, whoever it is harms nobody else.
+            raise ArithmeticError(f"the model gave undefined numbers at exit {batch.stage}")
         # Kept last: a step that fails leaves the slots as they were, to be run again.
         if batch.stage < self._last:
             self._store.put(slots, layout.lengths, hidden, pooled)
@@ -108,6 +108,13 @@ def _in_place(readings: Sequence[Reading], order: Sequence[int]) -> list[Reading
     """The readings of rows that were run in this order, each at its request's place."""
     places: dict[int, Reading] = dict(zip(order, readings, strict=True))
     return [places[index] for index in range(len(order))]
+
+
+def _undefined(readings: Sequence[Reading], pooled: Tensor) -> bool:
+    """Whether any row has undefined numbers; where none was read, what is pooled tells."""
+    if readings:
+        return any(isnan(reading.score) for reading in readings)
+    return not bool(pooled.sum().isfinite())
 
 
 def _tokens(request: Request) -> Tokens:

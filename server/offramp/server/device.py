@@ -6,7 +6,7 @@ can be in flight and none overwrites another's.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 
@@ -101,9 +101,12 @@ class DeviceBackend:
         self.padding = 0
         """Token positions computed so far beyond the tokens of the requests."""
 
-    def warm(self, tokens: int) -> None:
-        """Capture all graphs."""
+    def warm(self, tokens: int) -> Iterable[Callable[[], None]]:
+        """A piece of work that captures all graphs: steps that are launched do not wait for it."""
         del tokens  # the buckets were chosen for the most there can be
+        return (self._capture,)
+
+    def _capture(self) -> None:
         if isinstance(self._steps, GraphedSteps):
             with self._current():
                 self._steps.capture()

@@ -14,16 +14,16 @@ class Engines:
 
     def __init__(self) -> None:
         self._running: dict[Engine, asyncio.Task[None]] = {}
-        self._died = asyncio.Event()
+        self._over = asyncio.Event()
 
     @property
     def alive(self) -> bool:
         """Whether none died."""
-        return not self._died.is_set()
+        return not self._over.is_set()
 
     async def death(self) -> None:
         """Return when an engine dies."""
-        await self._died.wait()
+        await self._over.wait()
 
     def start(self, model: ServedModel) -> None:
         """Let a model's engine run until it is stopped, or dies, or its model does."""
@@ -32,10 +32,12 @@ class Engines:
         task.add_done_callback(self._ended)
 
     async def retire(self, engine: Engine) -> None:
-        """Let one finish what it holds, and forget it."""
+        """Let one finish what it holds, and forget it unless it dies of it."""
         engine.stop()
-        await asyncio.wait([self._running[engine]])
-        del self._running[engine]
+        task = self._running[engine]
+        await asyncio.wait([task])
+        if not _died(task):
+            del self._running[engine]
 
     async def stop(self) -> None:
         """Let all finish what they hold, or none if one died; raises what killed it."""
@@ -49,8 +51,13 @@ class Engines:
                 raise error
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            self._died.set()
+        if _died(task):
+            self._over.set()
+
+
+def _died(task: asyncio.Task[None]) -> bool:
+    """Whether a task that is done did not come to its end."""
+    return task.cancelled() or task.exception() is not None
 
 
 async def _run(model: ServedModel) -> None:
@@ -62,10 +69,8 @@ async def _run(model: ServedModel) -> None:
     finally:
         for task in tasks:
             task.cancel()
-    for task in done:
-        try:
-            task.result()
-        except ModelLostError as error:
-            name = model.checkpoint.name
-            log_event(Event.LOST, str(error), logging.ERROR, model=name)
-            raise
+    errors = [error for task in done if (error := task.exception()) is not None]
+    for error in errors:
+        if isinstance(error, ModelLostError):
+            log_event(Event.LOST, str(error), logging.ERROR, model=model.checkpoint.name)
+        raise error

@@ -89,7 +89,8 @@ class Loader:
         warm_up(backend, self._steps, shape, settings, cost)
         if self._loop_shares and threading.get_ident() == self._loop_thread:
             # Kernels are compiled for a number of threads. A swap, elsewhere, finds most of them.
-            backend.warm(min(LONE_TOKENS, shape.max_tokens))
+            for piece in backend.warm(min(LONE_TOKENS, shape.max_tokens)):
+                piece()
         relief = relief_of(calibration, limits.overload_accuracy_drop, limits.overload_delay)
         scheduler = Scheduler(settings, Adaptive(), cost, relief)
         watch = watch_model(self._telemetry, checkpoint, scheduler, lambda: backend.padding, shadow)
@@ -116,8 +117,8 @@ class Loader:
 
     def close(self, *, wait: bool) -> None:
         """End the threads; nothing runs any more, or it is not waited for."""
-        self._steps.shutdown(wait=wait)
-        self._tokenizers.shutdown(wait=wait)
+        for threads in (self._steps, self._tokenizers):
+            threads.shutdown(wait=wait, cancel_futures=not wait)
 
     def _shadow(self, checkpoint: Checkpoint) -> Shadow | None:
         config = self._config

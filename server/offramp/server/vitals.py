@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from typing import NoReturn
 
@@ -28,6 +28,9 @@ LOOK = 1.0
 
 HANGING = 60
 """Looks in a row that find the same step overdue by more than one, or the loop where it was."""
+
+TELLING = 5.0
+"""Seconds to tell why the process ends."""
 
 FAILING = 3
 """Known inputs in a row that fail: no other will be answered."""
@@ -63,21 +66,24 @@ async def fails(model: ServedModel) -> NoReturn:
         await asyncio.sleep(LOOK)
         if failed or model.failures > seen:
             seen = model.failures
-            failed = failed + 1 if await _fails_now(model) else 0
+            with suppress(SchedulerError):  # a refusal tells nothing
+                failed = failed + 1 if await _fails_now(model) else 0
     raise ModelLostError(model.checkpoint.name, "it fails on inputs that it has read before")
 
 
 async def _fails_now(model: ServedModel) -> bool:
-    """Whether a known input fails at some exit; one that is refused tells nothing."""
-    config = model.checkpoint.config
-    tokens = known_input(config)
-    terms = Terms(threshold=inf, min_exit=0, max_exit=config.exits - 1)
+    """Whether a known input fails on its way to the last exit.
+
+    It waits for room in the queue, which whoever fails makes soon.
+    """
+    last = model.checkpoint.config.exits - 1
+    tokens = known_input(model.checkpoint.config)
+    await model.engine.room()
+    terms = Terms(threshold=inf, min_exit=last, max_exit=last)
     try:
         await model.engine.submit(tokens, len(tokens.ids), terms, time.monotonic())
     except StepFailedError:
         return True
-    except SchedulerError:
-        return False
     return False
 
 
@@ -113,7 +119,14 @@ def _watch(looks: _Looks, over: threading.Event) -> None:
             return
         still = still + 1 if looks.count == seen else 0
         seen = looks.count
-    sign = f"the event loop stands still for {still * LOOK:.0f} s; the server must restart"
+    # Whoever reads what is told may hang as well: it is waited for, not for ever.
+    telling = threading.Thread(target=_tell, args=(still * LOOK,), daemon=True)
+    telling.start()
+    telling.join(TELLING)
+    os._exit(1)
+
+
+def _tell(seconds: float) -> None:
+    sign = f"the event loop stands still for {seconds:.0f} s; the server must restart"
     log_event(Event.LOST, sign, logging.ERROR)
     faulthandler.dump_traceback()
-    os._exit(1)

@@ -1,6 +1,7 @@
 """Steps run before the first request: they warm the device and teach the cost model its prices."""
 
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from math import inf, isfinite
 from typing import Protocol
@@ -19,8 +20,8 @@ REPEATS = 3
 class WarmBackend(Backend, Protocol):
     """A backend that can compile before it is needed."""
 
-    def warm(self, tokens: int) -> None:
-        """Compile whatever steps of up to `tokens` tokens need."""
+    def warm(self, tokens: int) -> Iterable[Callable[[], None]]:
+        """Pieces of work that compile what steps of up to `tokens` tokens need."""
         ...
 
 
@@ -42,7 +43,8 @@ def warm_up(
     The first run of each size pays for caches and teaches nothing. Every step is a job of its own
     for `steps`, so that a model that already serves there goes on between them.
     """
-    steps.submit(backend.warm, max(scheduler.max_batch_tokens, model.max_tokens)).result()
+    for piece in backend.warm(max(scheduler.max_batch_tokens, model.max_tokens)):
+        steps.submit(piece).result()
     row = known_input(model)
     tokens = len(row.ids)
     most = min(scheduler.max_batch_rows, scheduler.slots, scheduler.max_batch_tokens // tokens)

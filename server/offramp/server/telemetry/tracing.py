@@ -8,6 +8,7 @@ is, and linked to all of them; each of theirs is linked back to it.
 
 import time
 from contextvars import ContextVar
+from math import isnan
 
 from opentelemetry.trace import Link, Span, Status, StatusCode, Tracer, set_span_in_context
 
@@ -127,10 +128,11 @@ class Tracing(NullObserver):
             span.add_link(step.get_span_context())
             if batch.stage == 0:
                 span.add_event("admitted", {"offramp.slot": request.slot}, started)
-            if error is None and request.reading is not None:
+            reading = request.reading
+            if error is None and reading is not None and not isnan(reading.score):
                 left = {
                     "offramp.stage": batch.stage,
-                    "offramp.confidence": request.reading.confidence,
+                    "offramp.confidence": reading.confidence,
                     "offramp.step.rows": len(batch.requests),
                 }
                 span.add_event("stage left", left, ended)
