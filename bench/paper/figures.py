@@ -52,7 +52,7 @@ def analyse(
     cuts: list[dict[str, Any]] = []
     for cut in sorted(name for name in models if name.startswith("cut")):
         right, layers = logits[cut]["test"][-1].argmax(-1) == test, models[cut]["layers"]
-        beside = {name: _at_cost(limited, layers, right) for name, limited in sweeps.items()}
+        beside = {name: at_cost(limited, layers, right) for name, limited in sweeps.items()}
         cuts.append({"layers": layers, "accuracy": right.double().mean().item(), **beside})
     plain, small = logits.get("plain"), logits.get("cut2")
     large = plain or {part: at[-1:] for part, at in logits[best].items()}
@@ -170,7 +170,7 @@ def _cascade(
     return {"small_layers": small_layers, "curve": curve, "chosen": chosen}
 
 
-def _at_cost(limited: Sequence[OnBoth], layers: int, cut: Tensor) -> dict[str, Any]:
+def at_cost(limited: Sequence[OnBoth], layers: int, cut: Tensor) -> dict[str, Any]:
     """The accuracy at no more than these mean layers, and its gain over a cut model.
 
     Threshold and last exit, the two knobs of a request, are those of what dev can afford that are
