@@ -231,6 +231,9 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     texts.write_text('{"label": 1}\n')
     assert bench.main(["--texts", str(texts)]) == 1
     assert f"{texts}:1: has no text" in capsys.readouterr().err
+    texts.write_text("fine\n")
+    assert bench.main(["--texts", str(texts), "--address", "127.0.0.1:1"]) == 1
+    assert "127.0.0.1:1 does not answer: " in capsys.readouterr().err
     texts.write_text("\n")
     assert bench.main(["--texts", str(texts)]) == 1
     assert "holds no texts" in capsys.readouterr().err

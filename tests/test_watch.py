@@ -11,6 +11,8 @@ from math import isnan
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from service import word_service
 
@@ -68,6 +70,20 @@ def test_figures_are_differences_and_what_is_wrong_is_said() -> None:
         "90 requests are held and no step runs",
         "early answers agree with full depth less often than promised",
     ]
+
+
+@given(counts=st.lists(st.integers(1, 10**9), min_size=2, max_size=5), took=st.floats(0.3, 9.0))
+def test_of_what_does_not_change_nothing_is_left(counts: list[int], took: float) -> None:
+    told = "\n".join(
+        ["# TYPE offramp_rejections_total counter"]
+        + [
+            f'offramp_rejections_total{{error_type="QUEUE_FULL",offramp_model="m{at}"}} {count}'
+            for at, count in enumerate(counts)
+        ]
+    )
+    figures = Figures(Scrape.of(told, 0.0), Scrape.of(told, took))
+    assert figures.rate("offramp.rejections") == 0
+    assert figures.ills() == []
 
 
 def test_a_quiet_server_has_no_quantiles_and_no_ills() -> None:

@@ -15,6 +15,7 @@ from service import PATIENCE, WordService, eventually, word_service
 
 from offramp.client import (
     Answer,
+    AsyncClient,
     Client,
     DeadlineAction,
     ExitReason,
@@ -127,11 +128,23 @@ async def test_programming_errors_are_told_before_any_call(service: WordService)
             client.classify("easy", timeout=0)
         with pytest.raises(ValueError, match="urgent"):
             client.classify("easy", priority="urgent")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="threshold must be a number"):
+            client.classify("easy", threshold="0.9")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="several texts"):
+            client.classify_many("easy")
         with pytest.raises(TypeError, match="a text or a pair"):
             list(client.classify_many([7]))  # type: ignore[list-item]
 
     await use(service, program)
+    with pytest.raises(TypeError, match="several texts"):
+        service.client.classify_many("easy")
     assert not service.backend.batches
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_an_address_has_a_port(kind: type[Client | AsyncClient]) -> None:
+    with pytest.raises(ValueError, match="like localhost:50051, not 'localhost'"):
+        kind("localhost")
 
 
 async def test_a_slow_iterable_is_answered_as_it_comes(service: WordService) -> None:

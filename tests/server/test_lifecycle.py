@@ -18,7 +18,7 @@ from tiny import tiny_checkpoint
 from wire import reason, status_of, streamed, unary, wire
 
 from offramp.client import AsyncClient, OfframpError, UnavailableError
-from offramp.server.app import App
+from offramp.server.app import App, serve
 from offramp.server.config import Limits, ServerConfig
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
@@ -63,6 +63,13 @@ async def test_a_second_server_on_the_port_is_refused(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=f"cannot listen on {service.address}"):
             await second.start()
         await second.stop()
+
+
+async def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        nowhere = ServerConfig(service.address, (tmp_path / "nowhere",))
+        with pytest.raises(OSError, match=f"{service.address}: Address already in use"):
+            await serve(nowhere, print)
 
 
 async def test_draining_answers_what_is_held_and_ends_streams_in_words(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every refusal and failure as it travels: status code, reason, details, never a stack trace."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from math import nan
@@ -12,12 +13,14 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from service import PATIENCE, eventually, word_service
+from service import PATIENCE, WordBackend, eventually, word_service
+from tiny import tiny_checkpoint
 from wire import detail, metadata_of, reason, status_of, streamed, unary, wire
 
-from offramp.client import ModelNotFoundError
+from offramp.client import AsyncClient, InvalidRequestError, ModelNotFoundError, Text
 from offramp.model.tokenizer import TextTokenizer
-from offramp.server.config import Limits
+from offramp.server.app import App
+from offramp.server.config import Limits, ServerConfig
 from offramp.server.statuses import LONGEST_MESSAGE, LONGEST_NAME
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
@@ -128,6 +131,22 @@ async def test_a_message_that_is_too_large_is_refused_in_words(tmp_path: Path) -
         with pytest.raises(grpc.aio.AioRpcError, match="larger than max"):
             await raw.classifier.ClassifyText(unary("fine " * 3000))
         assert (await service.client.classify("fine " * 100)).truncated
+
+
+@pytest.mark.parametrize("trained", ["pairs", "single texts"])
+async def test_a_model_of_pairs_reads_pairs_and_no_other(trained: str, tmp_path: Path) -> None:
+    directory, pairs = tiny_checkpoint(tmp_path / "words"), trained == "pairs"
+    config = json.loads((directory / "config.json").read_text())
+    config["model"]["pairs"] = pairs
+    (directory / "config.json").write_text(json.dumps(config))
+    app = App(ServerConfig("127.0.0.1:0", (directory,)), make_backend=WordBackend)
+    async with AsyncClient(await app.start()) as client:
+        texts: list[Text] = ["easy", ("easy", "film"), ("easy", "")]
+        said = [one async for one in client.classify_many(texts, return_errors=True)]
+    await app.stop()
+    refused = [isinstance(one, InvalidRequestError) for one in said]
+    assert refused == ([True, False, False] if pairs else [False, True, True])
+    assert f"the model was trained on {trained}" in str(said[0 if pairs else 1])
 
 
 async def test_a_failing_step_fails_its_own_requests_and_tells_nothing(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_bad_json_lines(tmp_path: Path, lines: str, cause: str) -> None:
     [
         ("text,label\na,1\nb\n", "a.csv:3: has not the 2 cells"),
         ("text,label\na,1\nb,2,3\n", "a.csv:3: has not the 2 cells"),
-        ("words,label\na,1\n", "a.csv:1: has the columns"),
+        ("words,label\na,1\n", "a.csv:1: has no column 'text': name one of words"),
         ("text,label\na,\n", "a.csv:2: has no label"),
         ('text,label\n"a,1\n', "a.csv:.*CSV"),
         ("text,label\na,1\nb, \n", "a.csv:3: has no label"),

@@ -89,6 +89,10 @@ async def _load(
     target: Target, texts: Sequence[str], args: argparse.Namespace
 ) -> tuple[list[Sample], Saturation | None]:
     async with target:
+        try:
+            await target.classify(texts[0])
+        except Exception as error:
+            raise ValueError(f"{args.address} does not answer: {error}") from error
         await closed_loop(target, texts, 1, WARM_UP_SECONDS)
         if args.saturate and not args.stream:
             found = await saturation(target, texts, args.seconds)

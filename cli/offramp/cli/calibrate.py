@@ -96,10 +96,15 @@ def _default(report: CalibrationReport) -> str:
     calibration = report.calibration
     chosen = calibration.default_threshold
     point = next(point for point in calibration.table if point.threshold == chosen)
+    few = (
+        f"\nnothing leaves early so: {report.tested_rows} examples can't promise more; give more of"
+        " them, or allow more by --max-accuracy-drop"
+    )
     return (
         f"default threshold {chosen:g} ({calibration.rule.kind}): accuracy {point.accuracy:.3f}"
         f" (full depth {point.accuracy + point.accuracy_drop:.3f}),"
         f" agreement {point.agreement:.3f}, layer speedup {point.layer_speedup:.2f}"
+        f"{few if chosen >= 1 else ''}"
     )
 
 
@@ -111,9 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, required=True, help="directory; its exits.json is replaced")
     columns = Columns()
     add("--data", required=True, metavar="SOURCE", help="labelled text, not trained on")
-    add("--text-column", default=columns.text)
-    add("--pair-column", default=columns.text_pair)
-    add("--label-column", default=columns.label)
+    add("--text-column", default=columns.text, help="of the text (default: %(default)s)")
+    add("--pair-column", default=columns.text_pair, help="of a second text, where there is one")
+    add("--label-column", default=columns.label, help="of the label (default: %(default)s)")
     add("--rule", type=RuleKind, choices=list(RuleKind), default=DEFAULTS.rule)
     add("--budget", type=float, help="mean layers to tune a threshold for each exit to")
     add(

@@ -173,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="offramp classify", description=__doc__, allow_abbrev=False
     )
     add = parser.add_argument
-    add("texts", nargs="*", metavar="TEXT", help="texts; without any, --file or standard input")
-    add("--file", type=Path, help="one text a line, or .jsonl with text and text_pair; .gz too")
+    add("texts", nargs="*", metavar="TEXT", help="single; without any, --file or standard input")
+    add("--file", type=Path, help="a text a line, or .jsonl with text and text_pair; each also .gz")
     add("--json", action="store_true", help="print one JSON object a line, as answers come")
 
     server = parser.add_argument_group("where")

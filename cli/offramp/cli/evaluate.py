@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp evaluate: {error}", file=sys.stderr)
         return 1
+    print(_coming(len(dataset.examples), args.timed_rows), file=sys.stderr, flush=True)
     evaluated = evaluate(checkpoint, dataset, args.timed_rows)
     evaluation = evaluated.evaluation
     console = Console()
@@ -51,6 +52,17 @@ def main(arguments: Sequence[str]) -> int:
         page = report(evaluated, checkpoint, dataset, Path(args.data).name)
         args.html.write_text(page, encoding="utf-8")
     return 0
+
+
+def _coming(examples: int, timed: int) -> str:
+    """What will take its time."""
+    reading = f"reading {examples} examples at every exit"
+    if not timed:
+        return reading
+    return (
+        f"{reading}, then timing {min(timed, examples)} of them at some 35 thresholds, three times"
+        " (--timed-rows 0 leaves that out)"
+    )
 
 
 def _table(evaluation: Evaluation) -> Table:
@@ -120,9 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True)
     add("--data", required=True, metavar="SOURCE", help="labelled text, as `offramp train` reads")
-    add("--text-column", default=columns.text)
-    add("--pair-column", default=columns.text_pair)
-    add("--label-column", default=columns.label)
+    add("--text-column", default=columns.text, help="of the text (default: %(default)s)")
+    add("--pair-column", default=columns.text_pair, help="of a second text, where there is one")
+    add("--label-column", default=columns.label, help="of the label (default: %(default)s)")
     add("--json", type=Path, help="write every figure here")
     add("--png", type=Path, help="draw the curves here")
     add("--html", type=Path, help="write one self-contained page for people here")

@@ -78,8 +78,9 @@ class Figures:
             for labels, value in self._rows(scrape, name, series):
                 if test(labels):
                     key = labels.get(by, "")
-                    found[key] = found.get(key, 0.0) + sign * value / self.seconds
-        return found
+                    found[key] = found.get(key, 0.0) + sign * value
+        # Divided last: of counts that did not change nothing is left.
+        return {key: value / self.seconds for key, value in found.items()}
 
     def mean(self, name: str) -> float:
         """The mean of what a histogram took in; nan if nothing."""

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="offramp train",
         allow_abbrev=False,
-        description=__doc__,
+        description="Labelled text and an encoder in, a multi-exit checkpoint out.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     sources = "files (.jsonl, .csv, .tsv, each also .gz; .parquet) or datasets, NAME:SPLIT"
@@ -57,15 +57,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--dev", required=True, metavar="SOURCE", help="development data, to choose the epoch")
     add("--unlabelled", nargs="+", default=[], metavar="SOURCE", help="texts for distillation")
     columns = Columns()
-    add("--text-column", default=columns.text)
+    add("--text-column", default=columns.text, help="of the text (default: %(default)s)")
     add("--pair-column", default=columns.text_pair, help="second text, where there is one")
-    add("--label-column", default=columns.label)
+    add("--label-column", default=columns.label, help="of the label (default: %(default)s)")
     add = parser.add_argument_group("model").add_argument
     add("--encoder", required=True, help="a directory (one of our checkpoints too) or a hub name")
     add("--teacher", type=Path, help="checkpoint whose last exit teaches every exit")
     add("--output", type=Path, required=True, help="checkpoint directory to write")
-    add("--exits", type=int, nargs="+", help="layers with an exit after them; None is all")
-    add("--pooling", type=Pooling, choices=list(Pooling), default=Pooling.MEAN)
+    add(
+        "--exits",
+        type=int,
+        nargs="+",
+        help="layers with an exit after them, the last among them; all by default",
+    )
+    add("--pooling", type=Pooling, choices=list(Pooling), default=Pooling.MEAN, help="of tokens")
     add("--max-tokens", type=int, default=128, help="token limit of a text")
     add = parser.add_argument_group("recipe").add_argument
     add("--preset", choices=list(PRESETS), default="default", help="what the options default to")
@@ -75,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--patience", type=int, help="epochs without a better one before stopping; 0 is never")
     add("--distillation", type=float, help="share of early exits' losses that the last teaches")
     add("--equilibrium", action=argparse.BooleanOptionalAction, help="even gradients of exits")
-    add("--separation", type=float, help="share of later exits' gradients kept from early layers")
+    add(
+        "--separation",
+        type=float,
+        help="share of later exits' gradients that is dropped at each exit",
+    )
     add("--batch-rows", type=int, help="texts a step")
     add("--learning-rate", type=float, help="of the encoder, at its peak")
     add("--head-learning-rate", type=float, help="of the exit heads")

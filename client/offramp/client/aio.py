@@ -10,10 +10,16 @@ import grpc.aio
 
 from offramp.client import core
 from offramp.client.answer import Answer, ModelInfo
-from offramp.client.channel import DEFAULT_TIMEOUT, call_metadata, channel_options, timeout_of
+from offramp.client.channel import (
+    DEFAULT_TIMEOUT,
+    call_metadata,
+    channel_options,
+    target_of,
+    timeout_of,
+)
 from offramp.client.core import Text
 from offramp.client.errors import OfframpError, error_from_call
-from offramp.client.exchange import WINDOW, Exchange
+from offramp.client.exchange import WINDOW, Exchange, refuse_one
 from offramp.client.options import Options, options_message
 from offramp.client.tracing import (
     CLASSIFY_TEXT,
@@ -61,7 +67,7 @@ class AsyncClient:
         refusal is raised at once, for callers who count them or who know better when to come
         again. A `timeout` of None or `math.inf` is no bound. Raises ValueError.
         """
-        self._address = address
+        self._address = target_of(address)
         self._metadata = call_metadata(token)
         self._timeout = timeout_of(None, timeout)
         options = channel_options(retries=retries)
@@ -149,6 +155,7 @@ class AsyncClient:
         Whoever leaves the loop early should close what this returns (`contextlib.aclosing`), so
         that the server is told at once.
         """
+        refuse_one(texts)
         exchange = Exchange(options_message(options), ordered=ordered)
         return self._stream(texts, exchange, return_errors, timeout_of(timeout, None))
 

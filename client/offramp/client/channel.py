@@ -44,6 +44,13 @@ def channel_options(*, retries: bool) -> tuple[tuple[str, str | int], ...]:
     )
 
 
+def target_of(address: str) -> str:
+    """What gRPC is to connect to; raises ValueError of a host alone, whose port it would guess."""
+    if ":" not in address:
+        raise ValueError(f"an address must be HOST:PORT, like localhost:50051, not {address!r}")
+    return address
+
+
 def call_metadata(token: str | None) -> Metadata:
     """What goes with every call: the token, if there is one; raises ValueError."""
     if token is None:

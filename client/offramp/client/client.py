@@ -8,10 +8,16 @@ import grpc
 
 from offramp.client import core
 from offramp.client.answer import Answer, ModelInfo
-from offramp.client.channel import DEFAULT_TIMEOUT, call_metadata, channel_options, timeout_of
+from offramp.client.channel import (
+    DEFAULT_TIMEOUT,
+    call_metadata,
+    channel_options,
+    target_of,
+    timeout_of,
+)
 from offramp.client.core import Text
 from offramp.client.errors import OfframpError, error_from_call
-from offramp.client.exchange import Exchange
+from offramp.client.exchange import Exchange, refuse_one
 from offramp.client.feed import Feed
 from offramp.client.options import Options, options_message
 from offramp.client.tracing import (
@@ -51,7 +57,7 @@ class Client:
         refusal is raised at once, for callers who count them or who know better when to come
         again. A `timeout` of None or `math.inf` is no bound. Raises ValueError.
         """
-        self._address = address
+        self._address = target_of(address)
         self._metadata = call_metadata(token)
         self._timeout = timeout_of(None, timeout)
         options = channel_options(retries=retries)
@@ -138,6 +144,7 @@ class Client:
         Whoever leaves the loop early should close what this returns (`contextlib.closing`), so
         that the server is told at once.
         """
+        refuse_one(texts)
         exchange = Exchange(options_message(options), ordered=ordered)
         return self._stream(texts, exchange, return_errors, timeout_of(timeout, None))
 

@@ -22,6 +22,12 @@ BYTES_PER_MESSAGE = 2**20
 Outcome = Answer | OfframpError
 
 
+def refuse_one(texts: object) -> None:
+    """Raise TypeError of one text where several are wanted: its letters would be taken for them."""
+    if isinstance(texts, str | bytes):
+        raise TypeError("give several texts, such as a list, not one; `classify` takes one")
+
+
 class Exchange:
     """Numbers inputs on their way out and sorts outcomes on their way back."""
 

@@ -47,6 +47,9 @@ def options_message(options: Options) -> pb.ClassifyOptions:
         raise ValueError("give threshold or max_accuracy_drop, not both")
     if options.get("min_exit", 0) < 0 or options.get("max_exit", 0) < 0:
         raise ValueError("min_exit and max_exit count from 0")
+    for name in ("threshold", "max_accuracy_drop"):
+        if not isinstance(given := options.get(name, 0.0), int | float):
+            raise TypeError(f"{name} must be a number, not {given!r}")
     message = pb.ClassifyOptions(
         model=options.get("model", ""),
         min_exit=options.get("min_exit"),

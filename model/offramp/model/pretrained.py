@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers.utils import logging as transformers_logging
 
 from offramp.model.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from offramp.model.config import Activation, EncoderConfig
@@ -59,13 +60,17 @@ def load_pretrained(name: str) -> PretrainedEncoder:
     """
     if is_checkpoint(Path(name)):
         return _encoder_of(load_checkpoint(Path(name)))
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise UnsupportedEncoderError(f"cannot load the encoder {name!r}: no such directory")
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         config = AutoConfig.from_pretrained(name)
         shape = encoder_config(config)
         model = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
     except (OSError, ValueError) as error:
-        raise UnsupportedEncoderError(f"cannot load the encoder {name!r}: {error}") from error
+        cause = str(error).partition("\n")[0]
+        raise UnsupportedEncoderError(f"cannot load the encoder {name!r}: {cause}") from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UnsupportedEncoderError(f"{name!r} has no fast tokenizer (tokenizer.json)")

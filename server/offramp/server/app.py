@@ -1,7 +1,6 @@
 """The composition root: builds everything from the configuration, runs it, and drains it."""
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from grpc_health.v1 import health, health_pb2
 
 from offramp.server.config import ServerConfig
 from offramp.server.engines import Engines
-from offramp.server.garbage import settle
+from offramp.server.garbage import release, settle
 from offramp.server.hardware import MakeBackend
 from offramp.server.loader import Loader
 from offramp.server.served import ModelRegistry
@@ -23,7 +22,7 @@ from offramp.server.swap import Swap
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.setup import OFF, Telemetry
-from offramp.server.transport import open_port
+from offramp.server.transport import check_address, open_port
 from offramp.server.vitals import looked_at
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -127,6 +126,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, changed.set)
+    check_address(config.address)
     with _signals_end_it():
         app = App(config, telemetry)
     signalled = asyncio.Event()
@@ -142,7 +142,10 @@ async def serve(
             task.cancel()
         for signal_number in SIGNALS:
             loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
-        await app.stop()
+        try:
+            await app.stop()
+        finally:
+            release()
 
 
 @contextmanager
@@ -170,5 +173,5 @@ async def _swap_whenever(changed: asyncio.Event, app: App) -> None:
         await changed.wait()
         changed.clear()
         if await app.swap():
-            gc.unfreeze()
+            release()
             settle()

@@ -11,3 +11,8 @@ def settle() -> None:
     gc.set_threshold(*THRESHOLDS)
     gc.collect()
     gc.freeze()
+
+
+def release() -> None:
+    """At the end all may go, in the order in which Python lets things go."""
+    gc.unfreeze()

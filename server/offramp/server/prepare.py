@@ -76,7 +76,9 @@ async def prepare(
             else:
                 shared = shared or _accept(registry, common, call)
                 accepted[index] = shared
+            _check_pair(item, pairs=accepted[index].model.checkpoint.config.pairs)
         except (InvalidRequestError, ModelNotFoundError) as error:
+            accepted.pop(index, None)
             outcomes[index] = error
     for model in {id(found.model): found.model for found in accepted.values()}.values():
         places = [index for index, found in accepted.items() if found.model is model]
@@ -112,6 +114,13 @@ async def prepare(
 def _check_text(item: pb.TextInput) -> None:
     if not item.text.strip():
         raise InvalidRequestError("text", "is empty; send some text")
+
+
+def _check_pair(item: pb.TextInput, *, pairs: bool | None) -> None:
+    """Of a model that knows what it was trained on: such texts alone mean something to it."""
+    if pairs is not None and item.HasField("text_pair") is not pairs:
+        trained, send = ("pairs", "a second text") if pairs else ("single texts", "one text")
+        raise InvalidRequestError("text_pair", f"the model was trained on {trained}; send {send}")
 
 
 def _accept(registry: ModelRegistry, options: pb.ClassifyOptions, call: Call) -> Accepted:

@@ -1,5 +1,6 @@
 """The port: gRPC's options, TLS, tokens; what the configuration says of them, read from files."""
 
+import socket
 from pathlib import Path
 
 import grpc
@@ -24,6 +25,19 @@ def server_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
     if config.max_connection_age:
         options += (("grpc.max_connection_age_ms", int(config.max_connection_age * 1e3)),)
     return options
+
+
+def check_address(address: str) -> None:
+    """Raise OSError if this address is taken or not ours, before anybody waits for a model."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror}") from error
 
 
 def open_port(server: grpc.aio.Server, config: ServerConfig) -> int:

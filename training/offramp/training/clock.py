@@ -84,7 +84,10 @@ def time_thresholds(
     rounds: int = 3,
     batch_rows: int = 32,
 ) -> tuple[Timing, ...]:
-    """Time each threshold against full depth, in turn, `rounds` times."""
+    """Time each threshold against full depth, in turn, `rounds` times.
+
+    Full depth is timed once a round.
+    """
     batches = list(sorted_batches(rows, batch_rows))
 
     def seconds(threshold: float) -> float:
@@ -94,10 +97,18 @@ def time_thresholds(
         return time.perf_counter() - started
 
     seconds(1.0)
-    timings: list[Timing] = []
-    for threshold in thresholds:
-        layer_speedup = early.layer_speedup(batches, threshold)
-        ratios = [seconds(1.0) / seconds(threshold) for _ in range(rounds)]
-        middle = statistics.median(ratios)
-        timings.append(Timing(threshold, layer_speedup, middle, min(ratios), max(ratios)))
-    return tuple(timings)
+    found: dict[float, list[float]] = {threshold: [] for threshold in thresholds}
+    for _ in range(rounds if thresholds else 0):
+        full = seconds(1.0)
+        for threshold, ratios in found.items():
+            ratios.append(full / seconds(threshold))
+    return tuple(
+        Timing(
+            threshold,
+            early.layer_speedup(batches, threshold),
+            statistics.median(ratios),
+            min(ratios),
+            max(ratios),
+        )
+        for threshold, ratios in found.items()
+    )

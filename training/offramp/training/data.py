@@ -184,7 +184,9 @@ def _read(source: str | Path, columns: Columns, *, pairs: bool | None) -> Source
 def _check(source: str | Path, place: int, record: Mapping[str, Any], columns: Columns) -> None:
     text = record.get(columns.text)
     if not isinstance(text, str) or not text.strip():
-        raise DataError(source, place, f"has no text in {columns.text!r}")
+        named = f": name one of {', '.join(record)} by --text-column"
+        absent = columns.text not in record and any(record)
+        raise DataError(source, place, f"has no text in {columns.text!r}{named if absent else ''}")
     if not isinstance(record.get(columns.text_pair), str | None):
         raise DataError(source, place, f"{columns.text_pair} must be a text or null")
     for column in (columns.text, columns.text_pair):

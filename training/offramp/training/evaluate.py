@@ -18,10 +18,10 @@ from offramp.training.sweep import Sweep, thresholds_of
 from offramp.training.temperature import Reliability
 
 TIMED_AT = tuple(twentieth / 20 for twentieth in range(1, 21))
-"""Shares of full depth's layers; timed is the threshold of each rule that runs nearest to them.
+"""Shares of full depth's layers; timed is the threshold of a rule that runs nearest to them.
 
 Thresholds lie much closer, and neighbours run the same. Of the checkpoint's own rule the default
-threshold is timed as well.
+threshold is timed as well, and of the others only every fourth share.
 """
 
 
@@ -139,7 +139,9 @@ def evaluate(checkpoint: Checkpoint, dataset: Dataset, timed_rows: int = 0) -> E
         rule = own if kind is own.kind else ExitRule(kind, weights, powers=own.powers)
         sweep = swept(rule, thresholds_of(rule, logits.shape[-1]))
         early = EarlyExits(checkpoint, rule, device)
-        at = {*_spread(sweep), *([calibration.default_threshold] if rule is own else [])}
+        at = _spread(sweep, TIMED_AT if rule is own else TIMED_AT[3::4])
+        if rule is own:
+            at.add(calibration.default_threshold)
         timings = time_thresholds(early, timed, sorted(at) if timed else [])
         curves.append(RuleCurve(kind, points_of(sweep, draws), timings))
     default = swept(own, [calibration.default_threshold])
@@ -183,8 +185,7 @@ def points_of(sweep: Sweep, draws: Tensor) -> tuple[Point, ...]:
     )
 
 
-def _spread(sweep: Sweep) -> list[float]:
-    """Thresholds that run about the shares of full depth in `TIMED_AT`."""
+def _spread(sweep: Sweep, wanted: Sequence[float]) -> set[float]:
+    """Thresholds that run about these shares of full depth."""
     shares = sweep.layers.mean(-1) / sweep.full_layers
-    places = {int((shares - share).abs().argmin()) for share in TIMED_AT}
-    return [sweep.thresholds[place] for place in sorted(places)]
+    return {sweep.thresholds[int((shares - share).abs().argmin())] for share in wanted}

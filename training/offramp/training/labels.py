@@ -58,7 +58,11 @@ def label_of(source: str | Path, place: int, value: object, column: str) -> str 
             raise DataError(source, place, f"label {value} is a number with a fraction part")
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(source, place, f"has no label in {column!r} (a name or an index)")
+        raise DataError(
+            source,
+            place,
+            f"has no label, a name or an index, in {column!r}; --label-column names another",
+        )
     if isinstance(value, str) and has_surrogates(value):
         raise DataError(source, place, f"{column!r} holds half a character (a lone surrogate)")
     return value

@@ -88,7 +88,7 @@ class TrainingConfig:
         if self.recipe is Recipe.MIXED and not 0 <= self.last_exit_epochs < self.epochs:
             raise ValueError(
                 f"mixed trains the last exit alone for fewer than all {self.epochs} epochs,"
-                f" not {self.last_exit_epochs}"
+                f" not {self.last_exit_epochs}: train for more, or by another recipe, as joint"
             )
 
     def trains_early_exits(self, epoch: int) -> bool:

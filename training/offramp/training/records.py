@@ -117,8 +117,14 @@ def _separated(path: Path, file: TextIO, delimiter: str, columns: Columns) -> So
     limit = csv.field_size_limit(LONGEST_CELL)
     try:
         header = reader.fieldnames or []
+        if not header:
+            raise DataError(path, None, "holds no examples")
         if columns.text not in header:
-            raise DataError(path, 1, f"has the columns {list(header)}; none is {columns.text!r}")
+            raise DataError(
+                path,
+                1,
+                f"has no column {columns.text!r}: name one of {', '.join(header)} by --text-column",
+            )
         for column in (columns.text, columns.text_pair, columns.label):
             if header.count(column) > 1:
                 raise DataError(path, 1, f"has {header.count(column)} columns {column!r}")

@@ -73,7 +73,7 @@ def configure_logging(form: LogFormat, provider: LoggerProvider | None) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a person: time, level, message, attributes."""
+    """A line for a person: time, level, event, message, attributes."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -81,6 +81,9 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """The message, and the attributes behind it."""
         words = [f"{name}={value}" for name, value in _attributes(record).items()]
+        event = getattr(record, "event", None)
+        if event is not None:
+            record.message = f"{event}: {record.message}"
         return " ".join([super().formatMessage(record), *words])
 
 
