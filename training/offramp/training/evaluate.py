@@ -18,11 +18,13 @@ from offramp.training.sweep import Sweep, thresholds_of
 from offramp.training.temperature import Reliability
 
 TIMED_AT = tuple(twentieth / 20 for twentieth in range(1, 21))
-"""Shares of full depth's layers; timed is the threshold of a rule that runs nearest to them.
+"""Shares of full depth's layers; timed is the threshold of the checkpoint's rule that runs nearest.
 
-Thresholds lie much closer, and neighbours run the same. Of the checkpoint's own rule the default
-threshold is timed as well, and of the others only every fourth share.
+Thresholds lie much closer, and neighbours run the same. The default threshold is timed as well.
 """
+
+OTHERS_TIMED_AT = (1 / 5, 1 / 3, 1 / 2, 2 / 3, 1.0)
+"""The same of rules that are not the checkpoint's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def evaluate(checkpoint: Checkpoint, dataset: Dataset, timed_rows: int = 0) -> E
         rule = own if kind is own.kind else ExitRule(kind, weights, powers=own.powers)
         sweep = swept(rule, thresholds_of(rule, logits.shape[-1]))
         early = EarlyExits(checkpoint, rule, device)
-        at = _spread(sweep, TIMED_AT if rule is own else TIMED_AT[3::4])
+        at = _spread(sweep, TIMED_AT if rule is own else OTHERS_TIMED_AT)
         if rule is own:
             at.add(calibration.default_threshold)
         timings = time_thresholds(early, timed, sorted(at) if timed else [])
