@@ -135,6 +135,14 @@ def test_where_names_are_numbers_an_integer_that_is_none_is_no_index(
         load_dataset(dev)
 
 
+def test_names_where_training_had_integers_are_told_of_the_file_that_names_them(
+    tmp_path: Path,
+) -> None:
+    dev = json_lines(tmp_path / "dev.jsonl", ["no"])
+    with pytest.raises(DataError, match=r"label 'no' is not one of .*; a labels.json beside"):
+        load_dataset(dev, ("0", "1"))
+
+
 def test_integers_beside_declared_names(tmp_path: Path) -> None:
     declare(tmp_path, ["1", "2", "unknown"])
     assert found(separated(tmp_path / "train.csv", [1, 2, "unknown"])) == ["1", "2", "unknown"]

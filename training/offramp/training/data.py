@@ -141,6 +141,8 @@ def _load(
     if unknown:
         # One stray word makes names of a whole column of integers: it is the word to show.
         place, name = min(unknown, key=lambda one: INTEGER.fullmatch(one[1]) is not None)
+        if all(map(INTEGER.fullmatch, names)) and not INTEGER.fullmatch(name):
+            advice = advice or "; a labels.json beside the training data names its integers"
         raise DataError(source, place, f"label {name!r} is not one of {list(names)}{advice}")
     examples: list[Example] = []
     for (place, name), (_, record) in zip(named, found.records, strict=True):
