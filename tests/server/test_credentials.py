@@ -1,5 +1,6 @@
 """TLS and bearer tokens, between the real ends."""
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -9,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from service import word_service
 from wire import wire
 
+from offramp.cli import bench
 from offramp.client import AsyncClient, UnauthenticatedError, UnavailableError
 from offramp.server.config import ServerConfig
 
@@ -58,6 +60,27 @@ async def test_tls(tmp_path: Path) -> None:
             assert (await client.classify("easy")).label == "yes"
         with pytest.raises(UnavailableError):
             await service.client.classify("easy", timeout=2)
+
+
+async def test_load_on_a_secured_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate, private_key = tmp_path / "server.pem", tmp_path / "server.key"
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(certificate, append=True)
+    issued.private_key_pem.write_to_path(private_key)
+    trusted, tokens, texts = tmp_path / "ca.pem", tmp_path / "tokens", tmp_path / "texts"
+    authority.cert_pem.write_to_path(trusted)
+    tokens.write_text("secret\n")
+    texts.write_text("easy\n")
+    async with word_service(
+        tmp_path, certificate=certificate, private_key=private_key, token_file=tokens
+    ) as service:
+        given = ["--address", service.address, "--texts", str(texts), "--ca", str(trusted)]
+        for arguments, status in (([], 1), (["--token-file", str(tokens)], 0)):
+            command = [*given, *arguments, "--seconds", "0.2", "--rate", "20"]
+            assert await asyncio.to_thread(bench.main, command) == status
+    assert "does not answer: " in capsys.readouterr().err
 
 
 def test_half_of_tls_is_an_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TextIO
 
 import uvloop
 
+from offramp.cli.access import add_access, credentials_of, token_of
 from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
 from offramp.cli.load.plot import latency_plot
 from offramp.cli.load.report import Summary, circumstances, summarize, yardstick
@@ -118,7 +119,8 @@ def _offramp(args: argparse.Namespace) -> OfframpTarget:
         options["threshold"] = args.threshold
     if args.model:
         options["model"] = args.model
-    return OfframpTarget(args.address, None if args.stream else args.timeout, options)
+    timeout = None if args.stream else args.timeout
+    return OfframpTarget(args.address, timeout, options, credentials_of(args), token_of(args))
 
 
 def _print(summary: Summary, found: Saturation | None) -> None:
@@ -147,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--address", default="127.0.0.1:50051", help="HOST:PORT of the server")
+    add_access(add)
     add("--texts", type=Path, required=True, help="a text a line, or JSON lines with a text; .gz")
     add("--seconds", type=float, default=20.0, help="length of the run, or of each probe")
     add("--rate", type=float, default=50.0, help="texts a second, open loop")

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-
+from offramp.cli.access import add_access, credentials_of, token_of
 from offramp.cli.texts import read_file, read_stream
 from offramp.client import Answer, Client, OfframpError, Options, Text
 from offramp.model.errors import ModelError
@@ -80,30 +79,13 @@ def _show_table(answered: Iterator[tuple[Text, Outcome]]) -> int:
 @contextmanager
 def _client(args: argparse.Namespace) -> Generator[Client]:
     if args.address:
-        with Client(args.address, credentials=_credentials(args), token=_token(args)) as client:
+        with Client(args.address, credentials=credentials_of(args), token=token_of(args)) as client:
             yield client
         return
     from offramp.cli.shipped import local_server  # noqa: PLC0415 - needs the server extra
 
     with local_server(args.checkpoint) as address, Client(address) as client:
         yield client
-
-
-def _token(args: argparse.Namespace) -> str | None:
-    """The first token of the file, which may be the one that `offramp serve` takes."""
-    if args.token_file is None:
-        return None
-    lines = args.token_file.read_text(encoding="utf-8").splitlines()
-    token = next(filter(None, map(str.strip, lines)), None)
-    if token is None:
-        raise ValueError(f"{args.token_file} holds no token; write one on a line")
-    return token
-
-
-def _credentials(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
-    if args.ca is not None:
-        return grpc.ssl_channel_credentials(args.ca.read_bytes())
-    return grpc.ssl_channel_credentials() if args.tls else None
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -181,9 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add = server.add_argument
     add("--address", help="server to ask, HOST:PORT; without it one is started in this process")
     add("--checkpoint", type=Path, help="what to start it with (default: the shipped one)")
-    add("--tls", action="store_true", help="connect with TLS, trusting the system's authorities")
-    add("--ca", type=Path, metavar="FILE", help="connect with TLS, trusting this authority (PEM)")
-    add("--token-file", type=Path, metavar="FILE", help="send the first token of this file")
+    add_access(add)
     add("--timeout", type=float, metavar="SECONDS", help="for all texts (default: no bound)")
 
     how = parser.add_argument_group("how")

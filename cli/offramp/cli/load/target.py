@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+import grpc
+
 from offramp.client import AsyncClient, OfframpError, Options
 
 
@@ -48,15 +50,33 @@ class Target(Protocol):
 
 
 class OfframpTarget:
-    """An offramp server, called by its own client, without the retries."""
+    """An offramp server, called by its own client, without the retries.
 
-    def __init__(self, address: str, timeout: float | None, options: Options) -> None:
+    `credentials` and `token` are the client's, for a server that is secured.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        timeout: float | None,
+        options: Options,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+    ) -> None:
         self._address = address
         self._timeout = timeout
         self._options = options
+        self._credentials = credentials
+        self._token = token
 
     async def __aenter__(self) -> Self:
-        self._client = AsyncClient(self._address, timeout=self._timeout, retries=False)
+        self._client = AsyncClient(
+            self._address,
+            credentials=self._credentials,
+            token=self._token,
+            timeout=self._timeout,
+            retries=False,
+        )
         return self
 
     async def __aexit__(
