@@ -77,9 +77,10 @@ def test_a_checkpoint_is_served_first_and_then_simulated(
     checkpoint = tiny_checkpoint(tmp_path / "words")
     data = tmp_path / "dev.jsonl"
     words = ("easy", "hard film", "fine fine fine film")
-    rows = [{"text": words[at % 3], "label": "yes"} for at in range(30)]
+    rows = [{"sentence": words[at % 3], "label": "yes"} for at in range(30)]
     data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     given = ["simulate", "--checkpoint", str(checkpoint), "--data", str(data), "--requests", "200"]
+    given += ["--text-column", "sentence"]
     assert main([*given, "--json", "--load", ".5"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["answered"] == 200

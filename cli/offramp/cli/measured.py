@@ -11,6 +11,7 @@ from offramp.model.errors import ModelError
 from offramp.scheduler.experiment import Machine
 from offramp.scheduler.recording import Recording
 from offramp.training.data import DataError, load_dataset
+from offramp.training.records import Columns
 
 TEXTS = 400
 SERVED = 800
@@ -47,6 +48,7 @@ class Measured:
 def measure(
     path: Path,
     data: Path,
+    columns: Columns,
     threshold: float | None,
     *,
     slots: int,
@@ -57,7 +59,7 @@ def measure(
     """Serve the first texts of `data` under these limits; raises ValueError."""
     try:
         checkpoint = load_checkpoint(path, "cpu")
-        dataset = load_dataset(data, checkpoint.config.labels)
+        dataset = load_dataset(data, checkpoint.config.labels, columns)
     except (ModelError, DataError) as error:
         raise ValueError(str(error)) from error
     texts = checkpoint.tokenizer.encode([example.pair for example in dataset.examples[:TEXTS]])

@@ -1,12 +1,14 @@
 """`offramp train`: labelled text and an encoder in, a multi-exit checkpoint out."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from offramp.cli.outputs import check_directory
@@ -104,7 +106,14 @@ def _asked_to_stop() -> Generator[list[int]]:
     """The signals that asked the run to stop; it does so after the step it is in."""
     asked: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: asked.append(number)) for number in numbers]
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if not asked:
+            # Not by `print`, which may be what was interrupted.
+            os.write(2, b"\nstopping after this step, to be resumed\n")
+        asked.append(number)
+
+    before = [signal.signal(number, ask) for number in numbers]
     try:
         yield asked
     finally:
