@@ -15,6 +15,17 @@ from offramp.client import AsyncClient, UnauthenticatedError, UnavailableError
 from offramp.server.config import ServerConfig
 
 
+def certified(directory: Path) -> tuple[trustme.CA, Path, Path]:
+    """An authority, and the certificate and key of a server on this machine."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    certificate, private_key = directory / "server.pem", directory / "server.key"
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(certificate, append=True)
+    issued.private_key_pem.write_to_path(private_key)
+    return authority, certificate, private_key
+
+
 async def test_only_a_token_of_the_file_opens_our_services(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("old-secret\nnew-secret\n")
@@ -48,12 +59,7 @@ async def test_a_token_file_without_tokens_is_an_error(tmp_path: Path, text: str
 
 
 async def test_tls(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost")
-    certificate, private_key = tmp_path / "server.pem", tmp_path / "server.key"
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(certificate, append=True)
-    issued.private_key_pem.write_to_path(private_key)
+    authority, certificate, private_key = certified(tmp_path)
     trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
     async with word_service(tmp_path, certificate=certificate, private_key=private_key) as service:
         async with AsyncClient(service.address, credentials=trust, token="any") as client:
@@ -63,12 +69,7 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 async def test_load_on_a_secured_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    certificate, private_key = tmp_path / "server.pem", tmp_path / "server.key"
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(certificate, append=True)
-    issued.private_key_pem.write_to_path(private_key)
+    authority, certificate, private_key = certified(tmp_path)
     trusted, tokens, texts = tmp_path / "ca.pem", tmp_path / "tokens", tmp_path / "texts"
     authority.cert_pem.write_to_path(trusted)
     tokens.write_text("secret\n")

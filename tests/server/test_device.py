@@ -60,6 +60,15 @@ def wanted(checkpoint: Checkpoint, request: Request) -> list[torch.Tensor]:
     ]
 
 
+def pooled(directory: Path, pooling: Pooling) -> Checkpoint:
+    """A tiny one that pools its tokens so, with weights of its own."""
+    loaded = load_checkpoint(tiny_checkpoint(directory / "tiny"))
+    config = replace(loaded.config, pooling=pooling)
+    torch.manual_seed(1)
+    model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
+    return replace(loaded, model=model, config=config)
+
+
 def assert_says(readings: list[Reading], probabilities: list[torch.Tensor]) -> None:
     for reading, expected in zip(readings, probabilities, strict=True):
         assert reading.label == int(expected.argmax())
@@ -70,13 +79,9 @@ def assert_says(readings: list[Reading], probabilities: list[torch.Tensor]) -> N
 @pytest.mark.parametrize("pooling", list(Pooling))
 @torch.inference_mode()
 def test_rows_that_meet_at_different_stages(pooling: Pooling, tmp_path: Path) -> None:
-    loaded = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
-    config = replace(loaded.config, pooling=pooling)
-    torch.manual_seed(1)
-    model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
-    for parameter in model.parameters():
+    checkpoint = pooled(tmp_path, pooling)
+    for parameter in checkpoint.model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
-    checkpoint = replace(loaded, model=model, config=config)
     backend = DeviceBackend(
         checkpoint, 6, CPU, max_rows=4, max_tokens=40, precision=Precision.FLOAT32
     )
@@ -119,12 +124,8 @@ def test_a_step_that_is_too_large_is_refused_and_harms_nobody(tmp_path: Path) ->
 @pytest.mark.parametrize("pooling", list(Pooling))
 @torch.inference_mode()
 def test_undefined_numbers_stay_in_their_row(pooling: Pooling, tmp_path: Path) -> None:
-    loaded = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
-    config = replace(loaded.config, pooling=pooling)
-    torch.manual_seed(1)
-    model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
-    model.encoder.embeddings.word.weight[word("poison")] = 3e38
-    checkpoint = replace(loaded, model=model, config=config)
+    checkpoint = pooled(tmp_path, pooling)
+    checkpoint.model.encoder.embeddings.word.weight[word("poison")] = 3e38
     backend = DeviceBackend(
         checkpoint, 4, CPU, max_rows=4, max_tokens=40, precision=Precision.FLOAT32
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from offramp.cli.columns import add_columns, columns_of
 from offramp.cli.outputs import IMAGES, check_file
 from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
@@ -18,7 +19,7 @@ from offramp.training.calibrate import CalibrationConfig, CalibrationReport, cal
 from offramp.training.data import load_dataset, load_unlabelled
 from offramp.training.evaluate import best_device
 from offramp.training.plots import reliability
-from offramp.training.records import Columns, DataError
+from offramp.training.records import DataError
 
 DEFAULTS = CalibrationConfig()
 ALLOWED = (0.005, 0.01, 0.02, 0.05)
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         checkpoint = load_checkpoint(args.checkpoint, best_device())
         check_file(args.checkpoint / "exits.json")
-        columns = Columns(args.text_column, args.pair_column, args.label_column)
+        columns = columns_of(args)
         labels, pairs = checkpoint.config.labels, checkpoint.config.pairs
         dataset = load_dataset(args.data, labels, columns, pairs=pairs)
         unlabelled = load_unlabelled(args.unlabelled, columns, pairs=pairs)
@@ -114,11 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="directory; its exits.json is replaced")
-    columns = Columns()
     add("--data", required=True, metavar="SOURCE", help="labelled text, not trained on")
-    add("--text-column", default=columns.text, help="of the text (default: %(default)s)")
-    add("--pair-column", default=columns.text_pair, help="of a second text, where there is one")
-    add("--label-column", default=columns.label, help="of the label (default: %(default)s)")
+    add_columns(add)
     add("--rule", type=RuleKind, choices=list(RuleKind), default=DEFAULTS.rule)
     add("--budget", type=float, help="mean layers to tune a threshold for each exit to")
     add(

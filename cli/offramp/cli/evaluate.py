@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from offramp.cli.columns import add_columns, columns_of
 from offramp.cli.outputs import IMAGES, check_file
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
@@ -16,7 +17,7 @@ from offramp.training.clock import Timing
 from offramp.training.data import load_dataset
 from offramp.training.evaluate import Evaluation, Point, best_device, evaluate
 from offramp.training.plots import curves
-from offramp.training.records import Columns, DataError
+from offramp.training.records import DataError
 from offramp.training.report import report
 
 SHOWN = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         check_file(args.png, IMAGES)
         check_file(args.html)
         checkpoint = load_checkpoint(args.checkpoint, best_device())
-        columns = Columns(args.text_column, args.pair_column, args.label_column)
+        columns = columns_of(args)
         dataset = load_dataset(
             args.data, checkpoint.config.labels, columns, pairs=checkpoint.config.pairs
         )
@@ -128,13 +129,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    columns = Columns()
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True)
     add("--data", required=True, metavar="SOURCE", help="labelled text, as `offramp train` reads")
-    add("--text-column", default=columns.text, help="of the text (default: %(default)s)")
-    add("--pair-column", default=columns.text_pair, help="of a second text, where there is one")
-    add("--label-column", default=columns.label, help="of the label (default: %(default)s)")
+    add_columns(add)
     add("--json", type=Path, help="write every figure here")
     add("--png", type=Path, help="draw the curves here")
     add("--html", type=Path, help="write one self-contained page for people here")

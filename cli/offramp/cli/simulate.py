@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from offramp.cli.columns import add_columns, columns_of
 from offramp.cli.replicas import MOST_REPLICAS, fewest_replicas
 from offramp.cli.simulated import Row, plot, table
 from offramp.scheduler.experiment import Machine, line_cost, run
@@ -72,13 +73,12 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
         if not args.data:
             raise ValueError("--checkpoint needs texts to measure with; name them with --data")
         from offramp.cli.measured import measure  # noqa: PLC0415 - torch, only where it is needed
-        from offramp.training.records import Columns  # noqa: PLC0415 - as are its parents
 
         print("measuring on this machine, for up to a minute", file=sys.stderr, flush=True)
         measured = measure(
             args.checkpoint,
             args.data,
-            Columns(args.text_column, args.pair_column, args.label_column),
+            columns_of(args),
             args.threshold,
             slots=args.slots or 2 * args.max_rows,
             max_rows=args.max_rows,
@@ -220,9 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bulk", type=float, default=0.0, help="share of bulk requests")
     add("--checkpoint", type=Path, help="measure costs, exits and lengths from it, on this machine")
     add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
-    add("--text-column", default="text", metavar="NAME", help="of the text")
-    add("--pair-column", default="text_pair", metavar="NAME", help="of a second text")
-    add("--label-column", default="label", metavar="NAME", help="of the label")
+    add_columns(add)
     add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
     add("--p99", type=float, help="answer how many replicas keep the p99 within this")
     add("--plot", type=Path, help="write latency against load as an image here")

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from offramp.cli.columns import columns_of
 from offramp.cli.outputs import check_directory
 from offramp.cli.progress import RunLog, RunScreen
 from offramp.cli.train_options import parse, refuse_idle
@@ -22,7 +23,7 @@ from offramp.model.pretrained import load_pretrained
 from offramp.training.data import load_dataset, load_datasets, load_unlabelled
 from offramp.training.finetune import finetune
 from offramp.training.recipe import TrainingConfig
-from offramp.training.records import Columns, DataError
+from offramp.training.records import DataError
 from offramp.training.run import Progress, Saving
 from offramp.training.state import InterruptedRunError
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         config = TrainingConfig(
             **{name.name: getattr(args, name.name) for name in fields(TrainingConfig)}
         )
-        columns = Columns(args.text_column, args.pair_column, args.label_column)
+        columns = columns_of(args)
         train = load_datasets(args.data, columns)
         pairs = train.pairs
         dev = load_dataset(args.dev, train.labels, columns, train.labels_seen, pairs=pairs)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from offramp.cli.columns import add_columns
 from offramp.model.config import Pooling
 from offramp.training.recipe import PAPER, Recipe, TrainingConfig
-from offramp.training.records import Columns
 
 PRESETS = {"default": TrainingConfig(), "paper": PAPER}
 PAPER_SHAPE = {"pooling": Pooling.CLS, "max_tokens": 512}
@@ -56,10 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", nargs="+", required=True, metavar="SOURCE", help=f"training {sources}")
     add("--dev", required=True, metavar="SOURCE", help="development data, to choose the epoch")
     add("--unlabelled", nargs="+", default=[], metavar="SOURCE", help="texts for distillation")
-    columns = Columns()
-    add("--text-column", default=columns.text, help="of the text (default: %(default)s)")
-    add("--pair-column", default=columns.text_pair, help="second text, where there is one")
-    add("--label-column", default=columns.label, help="of the label (default: %(default)s)")
+    add_columns(add)
     add = parser.add_argument_group("model").add_argument
     add("--encoder", required=True, help="a directory (one of our checkpoints too) or a hub name")
     add("--teacher", type=Path, help="checkpoint whose last exit teaches every exit")
