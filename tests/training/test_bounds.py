@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offramp.training.bounds import at_most, upper_bounds
+from offramp.training.bounds import at_most, most_events, upper_bounds
 
 
 def test_the_ends_have_closed_forms() -> None:
@@ -28,3 +28,10 @@ def test_it_covers_the_truth_in_95_of_100_samples() -> None:
     samples = (torch.rand(2000, 300, generator=draw) < 0.02).sum(1)
     missed = (upper_bounds(samples, 300) < 0.02).double().mean().item()
     assert missed <= 0.05 + 0.01
+
+
+@given(st.integers(1, 800), st.floats(0, 1))
+def test_one_event_more_than_the_most_is_beyond_the_limit(trials: int, limit: float) -> None:
+    bounds = [0.0, *upper_bounds(torch.arange(trials + 1), trials).tolist(), 2.0]
+    most = most_events(limit, trials)
+    assert bounds[most + 1] <= limit < bounds[most + 2]

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from offramp.model.calibration import Calibration
 from offramp.model.rules import ExitRule, RuleKind, score_exits
-from offramp.training.calibrate import CalibrationConfig, calibrate_logits
+from offramp.training.bounds import most_events
+from offramp.training.calibrate import LOST_SHARE, CalibrationConfig, calibrate_logits
 from offramp.training.sweep import Sweep
 from offramp.training.temperature import fit_temperature
 from offramp.training.tuning import ANCHOR, Aim, outcomes, tune_thresholds
@@ -132,7 +133,7 @@ def test_thresholds_tuned_on_unlabelled_text_hold_on_labelled_text() -> None:
     assert at.mean_layers == pytest.approx(2.0, abs=0.15)
 
 
-def test_unlabelled_text_tunes_the_exits_for_the_promised_drop() -> None:
+def test_unlabelled_text_tunes_the_exits_for_what_the_test_of_the_promise_allows() -> None:
     logits, labels = logits_and_labels(600, 0)
     others, _ = logits_and_labels(4000, 1)
     config = CalibrationConfig(accuracy_drop=0.03)
@@ -141,7 +142,9 @@ def test_unlabelled_text_tunes_the_exits_for_the_promised_drop() -> None:
     assert not alone.rule.exponents
     scored = score_exits(tuned.rule, others, tuned.temperatures)
     (anchor,) = Sweep.of(scored, scored.labels[-1], EXIT_LAYERS, (ANCHOR,)).points()
-    assert anchor.agreement == pytest.approx(0.97, abs=0.005)
+    allowed = most_events(0.03, 450) / 450 / LOST_SHARE
+    assert 0 < allowed < 0.03
+    assert anchor.agreement == pytest.approx(1 - allowed, abs=0.005)
     layers = [
         next(p.mean_layers for p in made.table if p.threshold == made.threshold_within(0.03))
         for made in (alone, tuned)

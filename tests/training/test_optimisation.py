@@ -10,6 +10,7 @@ from tiny import tiny_checkpoint
 from torch.optim.swa_utils import AveragedModel
 
 from offramp.model.checkpoint import load_checkpoint
+from offramp.model.encoder import EncoderLayer
 from offramp.model.packing import PackedTokens
 from offramp.model.tokenizer import Tokens
 from offramp.training.optimisation import averaging_step, computes_in_bfloat16, staged_logits
@@ -48,6 +49,27 @@ def test_each_exit_sends_the_first_layer_its_share(
     with torch.no_grad():
         together = zip(model(packed), staged_logits(model, packed, config), strict=True)
         assert all(torch.equal(one, other) for one, other in together)
+
+
+def test_attention_in_training_is_that_of_the_fused_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_checkpoint(tiny_checkpoint(tmp_path / "tiny")).model.requires_grad_()
+    tokens = (4, 5, 6, 7, 8)
+    rows = [Tokens(tokens[:length], (0,) * length, truncated=False) for length in (2, 5, 5, 3)]
+    packed = PackedTokens.of(rows, torch.device("cpu"))
+    encoder = [*model.encoder.parameters()]
+
+    def run() -> tuple[torch.Tensor, ...]:
+        logits = torch.stack(model(packed))
+        return logits, *torch.autograd.grad(logits.square().sum(), encoder)
+
+    of_products = run()
+    with monkeypatch.context() as patched:
+        patched.setattr(EncoderLayer, "_trained", EncoderLayer._fused)
+        fused = run()
+    for ours, theirs in zip(of_products, fused, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """How far a share may lie above what a sample shows: exact binomial bounds."""
 
+from bisect import bisect_right
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,15 @@ def upper_bounds(events: Tensor, trials: int, alpha: float = ALPHA) -> Tensor:
         holds = at_most(events, trials, middle) >= alpha
         low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
     return torch.where(events >= trials, 1.0, high)
+
+
+def most_events(limit: float, trials: int) -> int:
+    """The most events whose bound is within a limit; -1 if not even that of none is."""
+
+    def bound(events: int) -> float:
+        return float(upper_bounds(torch.tensor([events]), trials))
+
+    return bisect_right(range(trials + 1), limit, key=bound) - 1
 
 
 def at_most(events: Tensor, trials: int, shares: Tensor) -> Tensor:
