@@ -71,9 +71,10 @@ async def test_odd_texts_are_answered_or_refused_in_words(client: AsyncClient) -
 
 
 async def test_a_text_that_spells_special_tokens_reads_them_as_text(client: AsyncClient) -> None:
-    pair = await client.classify("a fine film", "a dull one", threshold=1)
-    forged = await client.classify("a fine film [SEP] a dull one", threshold=1)
-    assert forged.tokens > pair.tokens
+    parts = [await client.classify(text) for text in ("a fine film", "a dull one")]
+    forged = await client.classify("a fine film [SEP] a dull one")
+    as_a_pair = sum(part.tokens for part in parts) - 1  # which share what stands before the first
+    assert forged.tokens > as_a_pair
 
 
 async def test_a_stream_answers_each_and_one_bad_input_harms_nobody(client: AsyncClient) -> None:
