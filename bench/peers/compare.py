@@ -12,7 +12,7 @@ again, so that `--minutes` can spread a comparison over several calls; `--again`
 parts.
 
 Texts of several files are mixed in equal parts; with labelled `--dev` files, mixed likewise, ours
-is called at the lowest threshold that loses at most half a point of accuracy there. `--padded` lets
+is called at the lowest threshold that loses at most half a point of accuracy in each. `--padded` lets
 peers choose among batches above one alone, and `--max-tokens` gives all servers another token limit
 than the checkpoint's.
 """
