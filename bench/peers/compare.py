@@ -5,16 +5,16 @@
 Each peer gets an environment of its own under build/peers when it is first needed, and its
 settings are tried in a closed loop; the best goes on. Then every server's latency with one call
 in flight, CPU time and saturation, ours at its default threshold, at full depth and in bfloat16
-among them, each with the bare ONNX Runtime forward beside it; ours and the best peer in turn, as
-often as `--rounds` says, and the tails of these two in turn at 80 % of the peer's saturation. What
-cannot be installed or started is said, not hidden. Done parts are in the file and are not done
-again, so that `--minutes` can spread a comparison over several calls; `--again` forgets a server's
-parts.
+among them, each with the bare ONNX Runtime forward beside it; the best peer and ours, at its
+default and at full depth, in turn, as often as `--rounds` says, and the tails of the best peer and
+ours in turn at 80 % of the peer's saturation. What cannot be installed or started is said, not
+hidden. Done parts are in the file and are not done again, so that `--minutes` can spread a
+comparison over several calls; `--again` forgets a server's parts.
 
-Texts of several files are mixed in equal parts; with labelled `--dev` files, mixed likewise, ours
-is called at the lowest threshold that loses at most half a point of accuracy in each. `--padded` lets
-peers choose among batches above one alone, and `--max-tokens` gives all servers another token limit
-than the checkpoint's.
+Texts of several files are mixed in equal parts; with labelled `--dev` files ours is called at the
+lowest threshold that loses at most half a point of accuracy on each. `--padded` lets peers choose
+among batches above one alone, and `--max-tokens` gives all servers another token limit than the
+checkpoint's.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--padded", action="store_true", help="peers choose among batches above one")
     add("--seconds", type=float, default=20.0, help="length of a probe; less for a quick look")
     add("--steps", type=int, default=5, help="probes of a saturation")
-    add("--rounds", type=int, default=2, help="saturations of ours and the best peer, in turn")
+    add("--rounds", type=int, default=2, help="saturations of the best peer and ours, in turn")
     add("--tails", type=int, default=3, help="tails of these two, in turn")
     add("--minutes", type=float, default=1e6, help="begin no part after so many")
     add("--again", nargs="*", default=[], help="servers to be measured anew")
