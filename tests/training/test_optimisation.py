@@ -9,8 +9,8 @@ import torch
 from tiny import tiny_checkpoint
 from torch.optim.swa_utils import AveragedModel
 
+from offramp.model import encoder
 from offramp.model.checkpoint import load_checkpoint
-from offramp.model.encoder import EncoderLayer
 from offramp.model.packing import PackedTokens
 from offramp.model.tokenizer import Tokens
 from offramp.training.optimisation import averaging_step, computes_in_bfloat16, staged_logits
@@ -58,15 +58,15 @@ def test_attention_in_training_is_that_of_the_fused_operator(
     tokens = (4, 5, 6, 7, 8)
     rows = [Tokens(tokens[:length], (0,) * length, truncated=False) for length in (2, 5, 5, 3)]
     packed = PackedTokens.of(rows, torch.device("cpu"))
-    encoder = [*model.encoder.parameters()]
+    parameters = [*model.encoder.parameters()]
 
     def run() -> tuple[torch.Tensor, ...]:
         logits = torch.stack(model(packed))
-        return logits, *torch.autograd.grad(logits.square().sum(), encoder)
+        return logits, *torch.autograd.grad(logits.square().sum(), parameters)
 
     of_products = run()
     with monkeypatch.context() as patched:
-        patched.setattr(EncoderLayer, "_trained", EncoderLayer._fused)
+        patched.setattr(encoder, "attention_in_products", encoder.fused_attention)
         fused = run()
     for ours, theirs in zip(of_products, fused, strict=True):
         torch.testing.assert_close(ours, theirs)

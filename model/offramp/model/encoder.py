@@ -64,24 +64,27 @@ class EncoderLayer(nn.Module):
         return output
 
     def _attend(self, qkv: Tensor, layout: Layout) -> Tensor:
+        dropout = self.dropout.p if self.training else 0.0
         split = qkv.view(len(qkv), 3, self.heads, -1)
-        attended = self._trained if qkv.requires_grad and qkv.device.type == "cpu" else self._fused
+        trained = qkv.requires_grad and qkv.device.type == "cpu"
+        attend = attention_in_products if trained else fused_attention
         parts: list[Tensor] = []
         for run in layout.runs:
             query, key, value = run.of(split).permute(2, 0, 3, 1, 4)
-            parts.append(attended(query, key, value).transpose(1, 2).flatten(2).flatten(0, 1))
+            context = attend(query, key, value, dropout)
+            parts.append(context.transpose(1, 2).flatten(2).flatten(0, 1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _fused(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """PyTorch's operator on `[rows, heads, length, head size]`, of which it returns one."""
-        dropout = self.dropout.p if self.training else 0.0
-        return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
 
-    def _trained(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The same as two products, whose way back takes a CPU half as long as the fused one's."""
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        weights: Tensor = self.dropout(scores.softmax(-1)).to(value.dtype)
-        return weights @ value
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    """PyTorch's operator on `[rows, heads, length, head size]`, of which it returns one."""
+    return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+
+
+def attention_in_products(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    """The same as two products, whose way back takes a CPU half as long as the fused one's."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return functional.dropout(scores.softmax(-1), dropout).to(value.dtype) @ value
 
 
 class Encoder(nn.Module):
