@@ -88,16 +88,16 @@ class Comparison:
             yield f"{name}: saturation", partial(self._serve, name)
 
     def _again(self) -> Iterator[Part]:
-        """More saturations of ours and the best peer, then tails of both, all at one rate."""
+        """More saturations of the best peer and ours, at both depths, then tails at one rate."""
         best = best_of(self.record)
         if best is None:
             return
-        three = (best, OURS, FULL_DEPTH)
-        yield from self._in_turn("served", three, self.args.rounds, self._serve)
+        served = (best, OURS, FULL_DEPTH)
+        yield from self._in_turn("served", served, self.args.rounds, self._serve)
         if self.record.get("tails_beside") != best or not any(self.record["tails"].values()):
             rate = TAIL_LOAD * rate_of(self.record, best)
             self.record |= {"tails": {}, "tails_beside": best, "tails_rate": rate}
-        yield from self._in_turn("tails", three[:2], self.args.tails, self._tail)
+        yield from self._in_turn("tails", (best, OURS), self.args.tails, self._tail)
 
     def _in_turn(
         self, section: str, names: Sequence[str], times: int, measure: Callable[[str], None]

@@ -21,10 +21,10 @@ Quality = dict[str, float]
 
 
 def of_equal_quality(checkpoint: Path, dev: Sequence[Path], test: Sequence[Path]) -> Quality:
-    """Chosen on dev files, none of which may lose more; what it loses there and on test.
+    """Chosen so that no dev file loses more than `LOSS`; what it loses there and on test.
 
-    A mean over the files would let one hide what another loses. From the chosen threshold up none
-    loses more on dev. Of the test files as many texts are taken as the smallest has.
+    A mean over the files would let one hide what another loses. Nor does any threshold above the
+    chosen one lose more on dev. Of the test files as many texts are taken as the smallest has.
     """
     loaded = load_checkpoint(checkpoint)
     on_dev = [_swept(loaded, path)[0].points() for path in dev]
