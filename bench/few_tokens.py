@@ -24,7 +24,7 @@ from offramp.model.encoder import EncoderLayer
 from offramp.model.projection import Float32Projection, OneDnnFloat32Projection
 
 ROOT = Path(__file__).parents[1]
-TOKENS = (4, 8, 12, 16, 20, 24, 28, 32, 48, 64)
+TOKENS = (4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128)
 ROUNDS = 40
 Projections = tuple[OneDnnFloat32Projection, ...]
 

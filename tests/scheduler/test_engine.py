@@ -105,6 +105,7 @@ async def test_one_request_after_the_other_runs_on_the_loop(
     brisk: float, last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("offramp.scheduler.solitude.BRISK", brisk)
+    before = LONELY + 1  # the first came after no answer
     core = scheduler()
     for stage in range(3):
         core.cost.observe(stage, 1, 8, 0.01)
@@ -112,16 +113,16 @@ async def test_one_request_after_the_other_runs_on_the_loop(
     with ThreadPoolExecutor(1, "far") as executor:
         engine = Engine(core, backend, executor, alone_at_once=1.0)
         running = asyncio.ensure_future(engine.run())
-        for _ in range(LONELY + 1):
+        for _ in range(before + 1):
             await engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
         await asyncio.gather(*(engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0) for _ in range(2)))
         await engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0)
         engine.stop()
         await running
     where = ["far" if thread.startswith("far") else thread for thread in backend.threads]
-    assert where[: 2 * LONELY] == ["far"] * 2 * LONELY
-    assert where[2 * LONELY : 2 * LONELY + 2] == [last, last]
-    assert set(where[2 * LONELY + 2 :]) == {"far"}
+    assert where[: 2 * before] == ["far"] * 2 * before
+    assert where[2 * before : 2 * before + 2] == [last, last]
+    assert set(where[2 * before + 2 :]) == {"far"}
 
 
 class Order(FakeBackend):

@@ -31,7 +31,7 @@ def attend(qkv: Tensor, heads: int, layout: Layout) -> Tensor:
 def _by_hand(split: Tensor) -> Tensor:
     """Attention of one row from `[tokens, 3, heads, head size]`: `[tokens, hidden]`."""
     tokens, _, _, size = split.shape
-    query, key, value = split.unbind(1)
-    scores = torch.bmm(query.transpose(0, 1), key.permute(1, 2, 0)).mul_(size**-0.5)
-    attended = torch.bmm(scores.softmax(-1), value.transpose(0, 1))
-    return attended.transpose(0, 1).reshape(tokens, -1)
+    query, key, value = split.permute(1, 2, 0, 3).unbind()
+    keys, scale = key.transpose(1, 2), size**-0.5
+    scores = torch.baddbmm(split.new_empty(1, 1, 1), query, keys, beta=0, alpha=scale)
+    return torch.bmm(scores.softmax(-1), value).transpose(0, 1).reshape(tokens, -1)

@@ -87,14 +87,21 @@ class PackedTokens:
     ids: Tensor
     types: Tensor
     layout: Layout
+    paired: bool = True
+    """Whether any token may be of another type than 0, as of a second text."""
 
     @classmethod
     def of(cls, rows: Sequence[Tokens], device: torch.device) -> Self:
         """Lay rows end to end in the order given; sorted by length they run fastest."""
         layout = Layout.of([len(row) for row in rows])
         ids = _laid_out((row.ids for row in rows), layout.tokens)
-        types = _laid_out((row.types for row in rows), layout.tokens)
-        return cls(ids.to(device), types.to(device), layout)
+        paired = any(any(row.types) for row in rows)
+        types = (
+            _laid_out((row.types for row in rows), layout.tokens)
+            if paired
+            else torch.zeros_like(ids)
+        )
+        return cls(ids.to(device), types.to(device), layout, paired)
 
 
 def _laid_out(rows: Iterable[Sequence[int]], count: int) -> Tensor:

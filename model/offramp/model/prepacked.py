@@ -78,7 +78,7 @@ class PrepackedRunner:
         self._pooler = model.pooler if model.config.pooling is Pooling.CLS else None
         self.dtype = projection.dtype
         queries = model.queries
-        self._queries = None if queries is None else queries.detach().to(self.dtype)
+        self._queries = None if queries is None else queries.detach().to(self.dtype).unbind()
 
     def embed(self, packed: PackedTokens) -> Tensor:
         """Hidden states before the first layer: `[tokens, hidden]`."""
@@ -141,10 +141,10 @@ class PrepackedRunner:
             return vectors.tanh().to(self.dtype)
         if self._queries is None:
             return hidden.mean(0, keepdim=True) if rows is None else torch.mm(rows, hidden)
-        scores = torch.mv(hidden, self._queries[layer]).float().unsqueeze(0)
-        if rows is not None:
-            scores = scores.where(rows, -torch.inf)
-        return torch.mm(scores.softmax(1).to(self.dtype), hidden)
+        scores = torch.mv(hidden, self._queries[layer])
+        scores = scores.unsqueeze(0) if rows is None else scores.where(rows, -torch.inf)
+        weights = torch.softmax(scores, 1, dtype=torch.float32)
+        return torch.mm(weights.to(self.dtype), hidden)
 
 
 class _Embedded:
@@ -162,12 +162,19 @@ class _Embedded:
         self._project = embeddings.project
 
     def __call__(self, packed: PackedTokens) -> Tensor:
-        places = packed.layout.positions(packed.ids.device)
-        if self._typed:
-            places = places + packed.types * self._positions
-        words = functional.embedding(packed.ids, self._word)
-        hidden = self._norm(words.add_(functional.embedding(places, self._place)))
+        words = torch.embedding(self._word, packed.ids)
+        hidden = self._norm(words.add_(self._placed(packed)))
         return hidden if self._project is None else self._project(hidden)
+
+    def _placed(self, packed: PackedTokens) -> Tensor:
+        """What each token's place and type add: `[tokens, hidden]`; a lone text's lies in a row."""
+        lone = len(packed.layout.lengths) == 1
+        if lone and not packed.paired:
+            return self._place[: packed.layout.tokens]
+        places = packed.layout.positions(packed.ids.device)
+        if self._typed and packed.paired:
+            places = places + packed.types * self._positions
+        return torch.embedding(self._place, places)
 
 
 def _norm(module: nn.LayerNorm, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

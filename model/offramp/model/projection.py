@@ -18,7 +18,7 @@ from offramp.model.config import Activation
 REORDER_TOKENS = 64
 """The number of tokens that the weights' layout is chosen for; measured alike from 1 to 512."""
 
-FEW_TOKENS = 28
+FEW_TOKENS = 80
 """Up to so many a product is quicker from weights in half precision (docs/performance.md)."""
 
 FUSED: dict[Activation, tuple[str, str]] = {
@@ -103,38 +103,48 @@ class Float32Projection(OneDnnFloat32Projection):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
-        weight = linear.weight.detach().float().contiguous()
-        exact = "fbgemm" in torch.backends.quantized.supported_engines and torch.equal(
-            weight.half().float(), weight
-        )
-        self._halved = (
-            torch.ops.quantized.linear_prepack_fp16(weight, self._bias) if exact else None
-        )
-        # The operator itself: around it Python looks for tensor subclasses, 5 µs a call.
-        overload = torch.ops.quantized.linear_dynamic_fp16.default
-        self._product = overload._op  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._halved = _halved(linear.weight.detach().float().contiguous())
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """The product with its bias: `[tokens, outputs]`."""
-        if self._many(hidden):
-            return super().__call__(hidden)
-        product: Tensor = self._product(hidden, self._halved)
-        return product
+        product = self._few(hidden)
+        return super().__call__(hidden) if product is None else product
 
     def activated(self, hidden: Tensor, kind: Activation) -> Tensor:
         """The product with its bias through an activation."""
-        if self._many(hidden):
-            return super().activated(hidden, kind)
-        return activate(kind, self(hidden))
+        product = self._few(hidden)
+        return super().activated(hidden, kind) if product is None else activate(kind, product)
 
     def added(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """The product with its bias plus a residual of its shape."""
-        if self._many(hidden):
-            return super().added(hidden, residual)
-        return self(hidden).add_(residual)
+        product = self._few(hidden)
+        return super().added(hidden, residual) if product is None else product.add_(residual)
 
-    def _many(self, hidden: Tensor) -> bool:
-        return self._halved is None or hidden.shape[0] > FEW_TOKENS
+    def _few(self, hidden: Tensor) -> Tensor | None:
+        """The product of few tokens with its bias; None of many, or where weights need float32."""
+        if self._halved is None or hidden.shape[0] > FEW_TOKENS:
+            return None
+        return torch.fbgemm_linear_fp16_weight_fp32_activation(hidden, self._halved, self._bias)
+
+
+def _halved(weight: Tensor) -> Tensor | None:
+    """A handle of the weight laid out in half precision; None where that would change it.
+
+    Or where PyTorch no longer has these operators, which it means to drop. The ones that are to
+    stay take an object of a class of its own, and looking at it costs every call exceptions that
+    are raised and caught, 10 µs where their code is at hand and several times that where it is not.
+    """
+    found = "fbgemm" in torch.backends.quantized.supported_engines
+    if not (found and hasattr(torch, "fbgemm_linear_fp16_weight_fp32_activation")):
+        return None
+    if not torch.equal(weight.half().float(), weight):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said once, when each is first called
+        handle = torch.fbgemm_pack_gemm_matrix_fp16(weight)
+        few, bias = weight.new_zeros(1, weight.shape[1]), weight.new_zeros(weight.shape[0])
+        torch.fbgemm_linear_fp16_weight_fp32_activation(few, handle, bias)
+    return handle
 
 
 class Bfloat16Projection(_OneDnnProjection):

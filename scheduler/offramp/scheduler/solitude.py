@@ -7,8 +7,12 @@ from offramp.scheduler.backend import Batch
 BRISK = 0.004
 """Seconds from an answer to the next request within which the cores are taken to be awake."""
 
-LONELY = 4
-"""Requests in a row that met nobody, from which on the next is taken to be alone as well."""
+LONELY = 8
+"""Requests in a row that met nobody and came at once, from which on the next is taken to be alone.
+
+Requests of many callers seldom come so, and they are better not taken for one caller's: a step that
+runs where requests arrive delays those that arrive meanwhile.
+"""
 
 
 class Solitude:
@@ -17,7 +21,6 @@ class Solitude:
     def __init__(self) -> None:
         self._answered = -inf
         self._in_a_row = 0
-        self._brisk = False
 
     def answered(self, now: float) -> None:
         """Somebody was answered just now."""
@@ -26,8 +29,8 @@ class Solitude:
     def of(self, batch: Batch, *, others: bool) -> bool:
         """Whether the batch's request is alone, as those before it were, and came at once."""
         if others:
-            self._in_a_row, self._brisk = 0, False
+            self._in_a_row = 0
         elif batch.stage == 0:
-            self._brisk = self._in_a_row >= LONELY and batch.started - self._answered < BRISK
-            self._in_a_row += 1
-        return self._brisk
+            brisk = batch.started - self._answered < BRISK
+            self._in_a_row = self._in_a_row + 1 if brisk else 0
+        return self._in_a_row > LONELY
