@@ -45,7 +45,7 @@ from offramp.v1 import classifier_service_pb2 as pb
 
 LOOPED = 3000
 MICRO = 1e6
-WHOLE = "all of it, behind the interceptors"
+WHOLE = "all of it, behind its guards"
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
 

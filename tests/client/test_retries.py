@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Never
+from typing import Never
 
 import grpc.aio
 import pytest
@@ -11,13 +11,11 @@ from offramp.client import AsyncClient, DeadlineExceededError, OverloadedError
 from offramp.client.channel import RETRIES
 from offramp.scheduler.errors import DeadlineUnreachableError, DrainingError, QueueFullError
 from offramp.server.errors import InvalidRequestError
-from offramp.server.interceptors import ErrorInterceptor
+from offramp.server.handlers import guarded_handler, with_status
+from offramp.server.services import CLASSIFIER
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
-from offramp.v1.classifier_service_pb2_grpc import (
-    ClassifierServiceServicer,
-    add_ClassifierServiceServicer_to_server,
-)
+from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
 
 
 class Refusing(ClassifierServiceServicer):
@@ -43,9 +41,9 @@ class Refusing(ClassifierServiceServicer):
 
 @asynccontextmanager
 async def client_of(servicer: Refusing, *, retries: bool = True) -> AsyncGenerator[AsyncClient]:
-    interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor(2**20)]
-    server = grpc.aio.server(interceptors=interceptors)
-    add_ClassifierServiceServicer_to_server(servicer, server)
+    server = grpc.aio.server()
+    handler = guarded_handler(CLASSIFIER, servicer, [with_status], 2**20)
+    server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with AsyncClient(f"127.0.0.1:{port}", retries=retries) as client:

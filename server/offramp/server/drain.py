@@ -10,17 +10,14 @@ from typing import Any
 import grpc
 
 from offramp.scheduler.errors import DrainingError
-from offramp.server.interceptors import Context
+from offramp.server.handlers import Context
 
 LAST_WORDS = 0.5
 """Seconds that such a stream has left to tell what it knows, as that nothing is served any more."""
 
 
 def ending(behavior: Any, draining: asyncio.Event) -> Any:  # noqa: ANN401 - typed for threads
-    """A stream's handler that ends with UNAVAILABLE soon after `draining` is set.
-
-    Put around the few handlers, not as an interceptor, which every call of ours would pass too.
-    """
+    """A stream's handler that ends with UNAVAILABLE soon after `draining` is set."""
 
     async def handle(request: object, context: Context) -> None:
         stream = asyncio.ensure_future(_run(behavior, request, context))

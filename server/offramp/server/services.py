@@ -1,30 +1,26 @@
-"""What answers at the port: the services, behind the interceptors, with health and reflection."""
+"""What answers at the port: the services, behind their guards, with health and reflection."""
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from offramp.server.auth import TokenInterceptor
+from offramp.server.auth import TokenGuard
 from offramp.server.config import ServerConfig
 from offramp.server.drain import ending
-from offramp.server.interceptors import ErrorInterceptor
+from offramp.server.handlers import Guard, guarded_handler, with_status
 from offramp.server.served import ModelRegistry
 from offramp.server.servicer import ClassifierServicer, ModelServicer
-from offramp.server.telemetry.rpc import CallInterceptor
+from offramp.server.telemetry.rpc import CallGuard
 from offramp.server.telemetry.setup import Telemetry
 from offramp.server.transport import read_tokens, server_options
 from offramp.v1 import classifier_service_pb2, model_service_pb2
-from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
-from offramp.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
-SERVICES = (
-    classifier_service_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name,
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-)
+CLASSIFIER = classifier_service_pb2.DESCRIPTOR.services_by_name["ClassifierService"]
+MODELS = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
+SERVICES = (CLASSIFIER.full_name, MODELS.full_name)
 """Ours by their full names, as the health service is asked for them."""
 
 
@@ -39,16 +35,17 @@ def build_server(
 
     Raises OSError or ValueError where the file of tokens is unusable.
     """
-    interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = []
+    guards: list[Guard] = []
     if telemetry.registry or telemetry.tracer:
-        interceptors.append(CallInterceptor(telemetry.registry, telemetry.tracer))
-    interceptors.append(ErrorInterceptor(config.max_message_bytes))
+        guards.append(CallGuard(telemetry.registry, telemetry.tracer))
+    guards.append(with_status)
     if config.token_file is not None:
-        interceptors.append(TokenInterceptor(read_tokens(config.token_file)))
-    server = grpc.aio.server(interceptors=interceptors, options=server_options(config))
+        guards.append(TokenGuard(read_tokens(config.token_file)))
+    server = grpc.aio.server(options=server_options(config))
     classifier = ClassifierServicer(models, config.max_inputs, config.stream_window, draining)
-    add_ClassifierServiceServicer_to_server(classifier, server)
-    add_ModelServiceServicer_to_server(ModelServicer(models), server)
+    for service, servicer in ((CLASSIFIER, classifier), (MODELS, ModelServicer(models))):
+        handler = guarded_handler(service, servicer, guards, config.max_message_bytes)
+        server.add_generic_rpc_handlers((handler,))
     health_service.Watch = ending(health_service.Watch, draining)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -6,16 +6,15 @@ as our streams do; this one only awaits them.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, cast
+from typing import cast
 
-import grpc
 import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor
 from opentelemetry.context import attach, detach
 from opentelemetry.propagate import extract
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
-from offramp.server.interceptors import CODES, PREFIX, Context, Handler
+from offramp.server.handlers import CODES, Behavior, Context
 from offramp.server.statuses import reason_of, status_of
 from offramp.server.telemetry.registry import Histogram, Registry
 from offramp.server.telemetry.tracing import CALL_SPANS, CallSpans
@@ -26,53 +25,31 @@ SERVER_ERRORS = frozenset(
 )
 """Statuses that are the server's fault and make its span an error, by the conventions."""
 
-Behavior: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 
-
-class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+class CallGuard:
     """Records the duration of calls and makes a span of each, as far as they are asked for."""
 
     def __init__(self, registry: Registry | None, tracer: Tracer | None) -> None:
         self._durations = registry.histogram("rpc.server.call.duration") if registry else None
         self._tracer = tracer
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler of a method of ours, leave others alone."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(PREFIX):
-            return handler  # type: ignore[return-value]  # None is a method that nobody implements
-        unary = handler.unary_unary is not None
-        behavior = cast("Behavior", handler.unary_unary if unary else handler.stream_stream)
-        call = _Call(handler_call_details, behavior, self._durations, self._tracer, unary=unary)
-        make = (
-            grpc.unary_unary_rpc_method_handler if unary else grpc.stream_stream_rpc_method_handler
-        )
-        return make(
-            cast("Any", call.run),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+    def __call__(self, method: MethodDescriptor, behavior: Behavior) -> Behavior:
+        """Watch the calls of a method."""
+        return _Method(method, behavior, self._durations, self._tracer).run
 
 
-class _Call:
-    """One call on its way through its handler."""
+class _Method:
+    """The calls of one method on their way through its handler."""
 
     def __init__(
         self,
-        details: grpc.HandlerCallDetails,
+        method: MethodDescriptor,
         behavior: Behavior,
         durations: Histogram | None,
         tracer: Tracer | None,
-        *,
-        unary: bool,
     ) -> None:
-        self._unary = unary
-        self._method = details.method.removeprefix("/")
-        self._metadata = details.invocation_metadata
+        self._unary = not method.client_streaming
+        self._method = f"{method.containing_service.full_name}/{method.name}"
         self._behavior = behavior
         self._durations = durations
         self._tracer = tracer
@@ -80,7 +57,8 @@ class _Call:
     async def run(self, request: object, context: Context) -> object:
         if self._tracer is None:
             return await self._timed(request, context, None)
-        carrier = {key: value for key, value in self._metadata or () if isinstance(value, str)}
+        metadata = context.invocation_metadata() or ()
+        carrier = {key: value for key, value in metadata if isinstance(value, str)}
         span = self._tracer.start_span(
             self._method,
             extract(carrier),
