@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Generator
+from collections.abc import Generator
 from dataclasses import replace
 
 import pytest
@@ -57,6 +58,15 @@ def one_thread() -> Generator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Generator[None]:
+    """Let torch use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 def model_of(config: ModelConfig) -> MultiExitModel:
     torch.manual_seed(0)
     model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
@@ -92,7 +102,9 @@ def logits_of(runner: StageRunner, packed: PackedTokens) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     "lengths", [(1,), (26,), (3, 3, 7), (3, 20, 20), (21, 40, 64), (5, 5, 9, 33, 33, 70)]
 )
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.usefixtures("threads")
 @torch.inference_mode()
 def test_float32_equals_the_reference(
     config: ModelConfig, lengths: tuple[int, ...], *, halved: bool

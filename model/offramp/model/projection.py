@@ -21,6 +21,9 @@ REORDER_TOKENS = 64
 FEW_TOKENS = 80
 """Up to so many a product is quicker from weights in half precision (docs/performance.md)."""
 
+FEW_SHARED_TOKENS = 8
+"""The same where several threads share oneDNN's product: FBGEMM's runs on one."""
+
 FUSED: dict[Activation, tuple[str, str]] = {
     Activation.GELU: ("gelu", "none"),
     Activation.GELU_NEW: ("gelu", "tanh"),
@@ -122,7 +125,8 @@ class Float32Projection(OneDnnFloat32Projection):
 
     def _few(self, hidden: Tensor) -> Tensor | None:
         """The product of few tokens with its bias; None of many, or where weights need float32."""
-        if self._halved is None or hidden.shape[0] > FEW_TOKENS:
+        most = FEW_TOKENS if torch.get_num_threads() == 1 else FEW_SHARED_TOKENS
+        if self._halved is None or hidden.shape[0] > most:
             return None
         return torch.fbgemm_linear_fp16_weight_fp32_activation(hidden, self._halved, self._bias)
 
