@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Generator
-from collections.abc import Generator
 from dataclasses import replace
 
 import pytest
