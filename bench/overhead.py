@@ -12,7 +12,6 @@ goes.
 import argparse
 import asyncio
 import cProfile
-import gc
 import json
 import multiprocessing
 import os
@@ -39,6 +38,7 @@ from offramp.scheduler.backend import Batch
 from offramp.scheduler.request import Reading
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
+from offramp.server.garbage import settle
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
 
@@ -90,8 +90,7 @@ async def _serve(checkpoint: Path, pipe: Connection, *, profiled: bool) -> None:
     echo_port = echo.add_insecure_port("127.0.0.1:0")
     await echo.start()
     pipe.send((await app.start(), f"127.0.0.1:{echo_port}"))
-    gc.collect()
-    gc.freeze()  # as `serve` does
+    settle()  # as `serve` does
     watch = LoopWatch()
     watching = asyncio.create_task(watch.run())
     profile = cProfile.Profile()
