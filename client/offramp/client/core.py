@@ -1,7 +1,14 @@
 """What the sync and the async client share: messages built, messages read."""
 
+import grpc
+
 from offramp.client.answer import Answer, ExitReason, ModelInfo, Timing, TradeOff
-from offramp.client.errors import InvalidRequestError, OfframpError, error_from_status
+from offramp.client.errors import (
+    InvalidRequestError,
+    OfframpError,
+    ServerFailedError,
+    error_from_status,
+)
 from offramp.client.options import Options, options_message
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
@@ -75,6 +82,9 @@ def outcome_of(result: pb.ClassifyResult, index: int = 0) -> Answer | OfframpErr
 
 def answer_of(response: service_pb.ClassifyTextResponse) -> Answer:
     """The answer of a call for one input; raises its OfframpError."""
+    if len(response.results) != 1:
+        message = f"the server gave {len(response.results)} results for one input, not one"
+        raise ServerFailedError(message, grpc.StatusCode.INTERNAL)
     outcome = outcome_of(response.results[0])
     if isinstance(outcome, OfframpError):
         raise outcome

@@ -1,0 +1,16 @@
+"""What the client makes of messages that an offramp server does not send."""
+
+import pytest
+
+from offramp.client import ServerFailedError
+from offramp.client.core import answer_of
+from offramp.v1 import classification_pb2 as pb
+from offramp.v1 import classifier_service_pb2 as service_pb
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_one_input_has_one_result(count: int) -> None:
+    result = pb.ClassifyResult(classification=pb.Classification(label="yes"))
+    response = service_pb.ClassifyTextResponse(results=[result] * count)
+    with pytest.raises(ServerFailedError, match=f"gave {count} results for one input"):
+        answer_of(response)
