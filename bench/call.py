@@ -37,6 +37,7 @@ from offramp.cli.bench import read_texts
 from offramp.cli.load.report import circumstances, yardstick
 from offramp.scheduler.request import Answer, Priority
 from offramp.server.app import App
+from offramp.server.garbage import settle
 from offramp.server.prepare import Call, Prepared, prepare
 from offramp.server.served import ModelRegistry
 from offramp.server.servicer import call_of
@@ -45,7 +46,7 @@ from offramp.v1 import classifier_service_pb2 as pb
 
 LOOPED = 3000
 MICRO = 1e6
-WHOLE = "all of it, behind its guards"
+WHOLE = "all of it, behind its gates"
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
 
@@ -131,6 +132,7 @@ async def _serve(checkpoint: Path, messages: Sequence[bytes], pipe: Connection) 
         addresses[name] = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", "/rung.Rung/Call"
         await server.start()
         servers.append(server)
+    settle()  # as `serve` does
     pipe.send((looped, {**addresses, WHOLE: (ours, CLASSIFY)}))
     await asyncio.to_thread(pipe.recv)
     for server in servers:

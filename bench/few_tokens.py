@@ -43,7 +43,8 @@ def main() -> None:
         [tuple(map(kind, (one.qkv, one.attention_out, one.up, one.down))) for one in layers]
         for kind in (OneDnnFloat32Projection, Float32Projection)
     ]
-    chosen, projection.FEW_TOKENS = projection.FEW_TOKENS, max(TOKENS)
+    chosen = {"one thread": projection.FEW_TOKENS, "several": projection.FEW_SHARED_TOKENS}
+    projection.FEW_TOKENS = projection.FEW_SHARED_TOKENS = max(TOKENS)
     before = yardstick()
     ratios: dict[int, float] = {}
     for tokens in TOKENS:

@@ -107,7 +107,7 @@ async def test_a_picture_of_a_real_server(
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
     request.addfinalizer(gc.unfreeze)
     gc.collect()
-    gc.freeze()  # as `serve` does: a collection of all that is loaded would hold the loop
+    gc.freeze()  # a collection of all that is loaded would hold the loop
     telemetry = configure()
     async with word_service(tmp_path, telemetry=telemetry) as service:
         arguments = [f"127.0.0.1:{telemetry.scrape_port}", "--once", "--interval", "0.3"]

@@ -10,7 +10,6 @@ turn, never at the same time.
 """
 
 import asyncio
-import gc
 import json
 import os
 import subprocess
@@ -26,6 +25,7 @@ import uvloop
 from offramp.model.checkpoint import Checkpoint
 from offramp.server.app import App
 from offramp.server.config import ServerConfig
+from offramp.server.garbage import settle
 from offramp.server.hardware import MakeBackend, MeasuredBackend, suitable_backend
 from offramp.server.telemetry.setup import Telemetry, configure
 
@@ -93,8 +93,7 @@ async def _serve(kind: str, environments: Mapping[str, Mapping[str, str]]) -> No
             del os.environ[variable]
         apps[name] = App(config, telemetry, make_backend=shared), telemetry
     addresses = {name: await app.start() for name, (app, _) in apps.items()}
-    gc.collect()
-    gc.freeze()  # as `serve` does
+    settle()  # as `serve` does
     print(json.dumps(addresses), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     for app, telemetry in apps.values():

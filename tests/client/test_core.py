@@ -2,7 +2,7 @@
 
 import pytest
 
-from offramp.client import ServerFailedError
+from offramp.client import CallFailedError
 from offramp.client.core import answer_of
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
@@ -12,5 +12,11 @@ from offramp.v1 import classifier_service_pb2 as service_pb
 def test_one_input_has_one_result(count: int) -> None:
     result = pb.ClassifyResult(classification=pb.Classification(label="yes"))
     response = service_pb.ClassifyTextResponse(results=[result] * count)
-    with pytest.raises(ServerFailedError, match=f"gave {count} results for one input"):
+    with pytest.raises(CallFailedError, match=f"gave {count} results for one input"):
+        answer_of(response)
+
+
+def test_a_result_says_what_became_of_its_input() -> None:
+    response = service_pb.ClassifyTextResponse(results=[pb.ClassifyResult()])
+    with pytest.raises(CallFailedError, match="a result without an outcome"):
         answer_of(response)

@@ -103,16 +103,17 @@ def logits_of(runner: StageRunner, packed: PackedTokens) -> list[torch.Tensor]:
 )
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.usefixtures("threads")
 @torch.inference_mode()
 def test_float32_equals_the_reference(
-    config: ModelConfig, lengths: tuple[int, ...], *, halved: bool
+    config: ModelConfig, lengths: tuple[int, ...], *, halved: bool, pairs: bool
 ) -> None:
     """Also of weights that half precision holds, which few tokens are multiplied with."""
     model = model_of(config)
     if halved:
         model = model.half().float()
-    packed = packed_rows(lengths, max(1, config.encoder.token_types))
+    packed = packed_rows(lengths, max(1, config.encoder.token_types) if pairs else 1)
     for got, wanted in zip(logits_of(runner_of(model, CPU), packed), model(packed), strict=True):
         torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-4)
 
@@ -138,11 +139,16 @@ def test_the_module_itself_is_a_runner() -> None:
 
 
 @pytest.mark.parametrize("lengths", [(7, 12, 12, 60), (30, 30, 60)])
+@pytest.mark.parametrize("halved", [False, True])
 @torch.inference_mode()
-def test_a_row_says_the_same_alone_and_in_a_crowd(lengths: tuple[int, ...]) -> None:
-    runner = runner_of(model_of(CONFIG), CPU)
+def test_a_row_says_the_same_alone_and_in_a_crowd(
+    lengths: tuple[int, ...], *, halved: bool
+) -> None:
+    model = model_of(CONFIG)
+    runner = runner_of(model.half().float() if halved else model, CPU)
     crowd, length = packed_rows(lengths), lengths[0]
-    alone = PackedTokens(crowd.ids[:length], crowd.types[:length], Layout.of([length]))
+    ids, types, layout = crowd.ids[:length], crowd.types[:length], Layout.of([length])
+    alone = PackedTokens(ids, types, layout, crowd.paired)
     for together, single in zip(logits_of(runner, crowd), logits_of(runner, alone), strict=True):
         torch.testing.assert_close(together[:1], single, atol=2e-5, rtol=1e-4)
 

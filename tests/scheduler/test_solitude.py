@@ -1,4 +1,4 @@
-"""One caller after the other is alone; several callers, or one who takes his time, are not."""
+"""Requests that follow each other at once are one caller's, who is alone; others are not."""
 
 import pytest
 from fakes import request

@@ -4,9 +4,9 @@ import grpc
 
 from offramp.client.answer import Answer, ExitReason, ModelInfo, Timing, TradeOff
 from offramp.client.errors import (
+    CallFailedError,
     InvalidRequestError,
     OfframpError,
-    ServerFailedError,
     error_from_status,
 )
 from offramp.client.options import Options, options_message
@@ -52,8 +52,9 @@ def unary_request(text: Text, options: Options) -> service_pb.ClassifyTextReques
 
 def outcome_of(result: pb.ClassifyResult, index: int = 0) -> Answer | OfframpError:
     """What became of one input."""
-    if result.WhichOneof("outcome") != "classification":
-        error = error_from_status(result.error)
+    kind = result.WhichOneof("outcome")
+    if kind != "classification":
+        error = error_from_status(result.error) if kind else _broken("a result without an outcome")
         error.index = index
         return error
     found = result.classification
@@ -83,12 +84,16 @@ def outcome_of(result: pb.ClassifyResult, index: int = 0) -> Answer | OfframpErr
 def answer_of(response: service_pb.ClassifyTextResponse) -> Answer:
     """The answer of a call for one input; raises its OfframpError."""
     if len(response.results) != 1:
-        message = f"the server gave {len(response.results)} results for one input, not one"
-        raise ServerFailedError(message, grpc.StatusCode.INTERNAL)
+        raise _broken(f"{len(response.results)} results for one input")
     outcome = outcome_of(response.results[0])
     if isinstance(outcome, OfframpError):
         raise outcome
     return outcome
+
+
+def _broken(given: str) -> OfframpError:
+    """Of a server that does not keep to the contract."""
+    return CallFailedError(f"the server gave {given}", grpc.StatusCode.INTERNAL)
 
 
 def model_info(model: models_pb.Model) -> ModelInfo:

@@ -115,6 +115,7 @@ class PrepackedRunner:
             yield partial(self._compile, count)
 
     def _compile(self, tokens: int) -> None:
+        """For one layer, which serves the others: they are alike."""
         self._layers[0].compile(torch.zeros(tokens, self._size, dtype=self.dtype))
 
     def _rows(self, layout: Layout) -> Tensor | None:
@@ -167,7 +168,7 @@ class _Embedded:
         return hidden if self._project is None else self._project(hidden)
 
     def _placed(self, packed: PackedTokens) -> Tensor:
-        """What each token's place and type add: `[tokens, hidden]`; a lone text's lies in a row."""
+        """What places and types of tokens add: `[tokens, hidden]`; of a lone text a slice."""
         lone = len(packed.layout.lengths) == 1
         if lone and not packed.paired:
             return self._place[: packed.layout.tokens]

@@ -7,6 +7,7 @@ as fast. These are the operators that torch.compile itself emits when it freezes
 """
 
 import warnings
+from functools import cache
 from typing import ClassVar, Protocol
 
 import torch
@@ -101,7 +102,7 @@ class Float32Projection(OneDnnFloat32Projection):
 
     A product of few tokens waits for its weights, and those of a checkpoint stored in half
     precision are the same numbers in half the bytes: FBGEMM widens them as they come. They are
-    held besides the others, half as much again.
+    held beside the others, half as much again.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -131,24 +132,32 @@ class Float32Projection(OneDnnFloat32Projection):
         return torch.fbgemm_linear_fp16_weight_fp32_activation(hidden, self._halved, self._bias)
 
 
-def _halved(weight: Tensor) -> Tensor | None:
-    """A handle of the weight laid out in half precision; None where that would change it.
+@cache
+def _halves() -> bool:
+    """Whether FBGEMM multiplies with weights in half precision here.
 
-    Or where PyTorch no longer has these operators, which it means to drop. The ones that are to
-    stay take an object of a class of its own, and looking at it costs every call exceptions that
-    are raised and caught, 10 µs where their code is at hand and several times that where it is not.
+    PyTorch means to drop these operators, and says so of each once a process: here, where nobody
+    need hear it. The ones that stay take their weights as an object of another kind, whose check
+    raises and catches exceptions in every call: 10 µs where their code is at hand, else several
+    times that.
     """
-    found = "fbgemm" in torch.backends.quantized.supported_engines
-    if not (found and hasattr(torch, "fbgemm_linear_fp16_weight_fp32_activation")):
-        return None
-    if not torch.equal(weight.half().float(), weight):
-        return None
+    names = ("fbgemm_pack_gemm_matrix_fp16", "fbgemm_linear_fp16_weight_fp32_activation")
+    engines = torch.backends.quantized.supported_engines
+    if "fbgemm" not in engines or not all(hasattr(torch, name) for name in names):
+        return False
+    weight = torch.zeros(1, 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said once, when each is first called
+        warnings.simplefilter("ignore")
         handle = torch.fbgemm_pack_gemm_matrix_fp16(weight)
-        few, bias = weight.new_zeros(1, weight.shape[1]), weight.new_zeros(weight.shape[0])
-        torch.fbgemm_linear_fp16_weight_fp32_activation(few, handle, bias)
-    return handle
+        torch.fbgemm_linear_fp16_weight_fp32_activation(weight, handle, weight[0])
+    return True
+
+
+def _halved(weight: Tensor) -> Tensor | None:
+    """A handle of the weight laid out in half precision; None where that would change it."""
+    if not _halves() or not torch.equal(weight.half().float(), weight):
+        return None
+    return torch.fbgemm_pack_gemm_matrix_fp16(weight)
 
 
 class Bfloat16Projection(_OneDnnProjection):

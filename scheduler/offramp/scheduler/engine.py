@@ -149,10 +149,11 @@ class Engine:
 
     def _alone(self, lane: Lane, batch: Batch) -> bool:
         """Whether its request is the only one, as those before it, and the step won't take long."""
+        if lane is not self._lane:
+            return False
         core = self.scheduler
         met = self._flying > 0 or core.queued > 0 or core.slots.held > 1
-        alone = self._solitude.of(batch, others=met or lane is not self._lane)
-        return alone and 0 < batch.predicted < self._alone_at_once
+        return self._solitude.of(batch, others=met) and 0 < batch.predicted < self._alone_at_once
 
     def _run_here(self, lane: Lane, batch: Batch, *, learn: bool = True) -> None:
         """Run a batch on this loop and absorb it, so that its time is its own."""

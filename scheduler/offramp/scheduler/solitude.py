@@ -9,6 +9,7 @@ BRISK = 0.004
 
 LONELY = 8
 """Requests in a row that met nobody and came at once, from which on the next is taken to be alone.
+A late one begins the row anew.
 
 Requests of many callers seldom come so, and they are better not taken for one caller's: a step that
 runs where requests arrive delays those that arrive meanwhile.

@@ -9,7 +9,7 @@ from offramp.server.errors import UnauthenticatedError
 from offramp.server.handlers import Behavior, Context
 
 
-class TokenGuard:
+class TokenGate:
     """Refuses calls of our services that carry none of the tokens.
 
     Health and reflection stay open: probes carry no token, and the contract is no secret.

@@ -1,6 +1,6 @@
-"""Handlers of our services, each behind what every call of ours passes.
+"""Handlers of our services, each behind the gates that every call of ours passes.
 
-Guards are put around a method once, when it is added to the server. gRPC's server interceptors
+Gates are put around a method once, when it is added to the server. gRPC's server interceptors
 would do the same, but where there is one grpc.aio looks every call's handler up in coroutines of
 its own, and a bare echo answers a tenth fewer calls (docs/performance.md).
 """
@@ -26,26 +26,27 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behavior: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 """What a handler does; a stream's reads and writes its context, so it is a coroutine as well."""
 
-Guard: TypeAlias = Callable[[MethodDescriptor, Behavior], Behavior]
+Gate: TypeAlias = Callable[[MethodDescriptor, Behavior], Behavior]
 """Puts something around a method's behavior."""
 
 
-def guarded_handler(
+def gated_handler(
     service: ServiceDescriptor,
     servicer: object,
-    guards: Sequence[Guard],
+    gates: Sequence[Gate],
     max_message_bytes: int,
 ) -> "grpc.GenericRpcHandler[Any, Any]":
-    """What a server needs of a service: its methods as the servicer has them, behind guards.
+    """What a server needs of a service: its methods as the servicer has them, behind gates.
 
-    The first guard is the outermost. Messages of more than `max_message_bytes` and such as cannot
-    be read reach the guards as a MessageError.
+    The first gate is the outermost. Messages of more than `max_message_bytes` and such as cannot
+    be read reach the gates as a MessageError.
     """
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in service.methods:
+        assert method.client_streaming == method.server_streaming
         behavior: Behavior = getattr(servicer, method.name)
-        for guard in reversed(guards):
-            behavior = guard(method, behavior)
+        for gate in reversed(gates):
+            behavior = gate(method, behavior)
         make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = (
             grpc.stream_stream_rpc_method_handler
             if method.client_streaming

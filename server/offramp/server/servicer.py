@@ -4,12 +4,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from math import inf
-from typing import Any, TypeAlias, cast
-
-import grpc.aio
+from typing import cast
 
 from offramp.scheduler.request import Answer, Priority
 from offramp.server.errors import InvalidRequestError
+from offramp.server.handlers import Context
 from offramp.server.prepare import Call, Prepared, prepare
 from offramp.server.served import ModelRegistry
 from offramp.server.statuses import status_of
@@ -20,7 +19,6 @@ from offramp.v1 import model_service_pb2 as models_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
 from offramp.v1.model_service_pb2_grpc import ModelServiceServicer
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 NO_DEADLINE = 1e9
 """gRPC tells a call without a deadline by a remaining time of more than a lifetime, or None."""
 

@@ -1,4 +1,4 @@
-"""What answers at the port: the services, behind their guards, with health and reflection."""
+"""What answers at the port: the services, behind their gates, with health and reflection."""
 
 import asyncio
 from types import SimpleNamespace
@@ -7,13 +7,13 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from offramp.server.auth import TokenGuard
+from offramp.server.auth import TokenGate
 from offramp.server.config import ServerConfig
 from offramp.server.drain import ending
-from offramp.server.handlers import Guard, guarded_handler, with_status
+from offramp.server.handlers import Gate, gated_handler, with_status
 from offramp.server.served import ModelRegistry
 from offramp.server.servicer import ClassifierServicer, ModelServicer
-from offramp.server.telemetry.rpc import CallGuard
+from offramp.server.telemetry.rpc import CallGate
 from offramp.server.telemetry.setup import Telemetry
 from offramp.server.transport import read_tokens, server_options
 from offramp.v1 import classifier_service_pb2, model_service_pb2
@@ -35,16 +35,16 @@ def build_server(
 
     Raises OSError or ValueError where the file of tokens is unusable.
     """
-    guards: list[Guard] = []
+    gates: list[Gate] = []
     if telemetry.registry or telemetry.tracer:
-        guards.append(CallGuard(telemetry.registry, telemetry.tracer))
-    guards.append(with_status)
+        gates.append(CallGate(telemetry.registry, telemetry.tracer))
+    gates.append(with_status)
     if config.token_file is not None:
-        guards.append(TokenGuard(read_tokens(config.token_file)))
+        gates.append(TokenGate(read_tokens(config.token_file)))
     server = grpc.aio.server(options=server_options(config))
     classifier = ClassifierServicer(models, config.max_inputs, config.stream_window, draining)
     for service, servicer in ((CLASSIFIER, classifier), (MODELS, ModelServicer(models))):
-        handler = guarded_handler(service, servicer, guards, config.max_message_bytes)
+        handler = gated_handler(service, servicer, gates, config.max_message_bytes)
         server.add_generic_rpc_handlers((handler,))
     health_service.Watch = ending(health_service.Watch, draining)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)

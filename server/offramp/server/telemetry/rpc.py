@@ -1,7 +1,7 @@
 """Around every call of ours, outermost: its time and status, and its span.
 
 OpenTelemetry's own interceptor for grpc.aio breaks on handlers that read and write their context,
-as our streams do; this one only awaits them.
+as our streams do; here they are only awaited.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ SERVER_ERRORS = frozenset(
 """Statuses that are the server's fault and make its span an error, by the conventions."""
 
 
-class CallGuard:
+class CallGate:
     """Records the duration of calls and makes a span of each, as far as they are asked for."""
 
     def __init__(self, registry: Registry | None, tracer: Tracer | None) -> None:
