@@ -118,6 +118,8 @@ class Engine:
                     break
                 if 0 < batch.predicted < self._at_once:
                     self._run_here(lane, batch)
+                    if self._nothing_held:
+                        break
                     await asyncio.sleep(0)
                 elif self._alone(lane, batch):
                     self._run_here(lane, batch, learn=False)
@@ -139,6 +141,11 @@ class Engine:
         self._stopping = True
         self.scheduler.drain()
         self._work.set()
+
+    @property
+    def _nothing_held(self) -> bool:
+        """Whether no lane has a request, so that there is no next batch to look for."""
+        return self.scheduler.idle and (self._idle is None or self._idle.scheduler.idle)
 
     def _forget(self, request: Request) -> None:
         """Cancel a request whose owner has given it up."""

@@ -17,10 +17,11 @@ class Reach:
         self._work = [1.0] * stages
         self._shares = [1.0] * stages
         self._remaining = [1.0] * stages
-        self._update()
+        self._stale = True
 
     def share(self, stage: int) -> float:
         """Share of all requests that reach `stage`, above 0 and at most 1."""
+        self._update()
         return self._shares[stage]
 
     def stay(self, stage: int) -> float:
@@ -29,21 +30,26 @@ class Reach:
 
     def remaining(self, stage: int) -> float:
         """Work that a request of `stage` still has before it on average, this stage included."""
+        self._update()
         return self._remaining[stage]
 
     def weigh(self, work: Sequence[float]) -> None:
         """Set the work of a request at each stage, in any unit; 1 each before that."""
         self._work = list(work)
-        self._update()
+        self._stale = True
 
     def observe(self, stage: int, rows: int, stayed: int) -> None:
         """Learn that of `rows` read at the exit of `stage`, `stayed` went on."""
         if rows and stage < len(self._stay):
             weight = rows / (rows + MEMORY_ROWS)
             self._stay[stage] += weight * (stayed / rows - self._stay[stage])
-            self._update()
+            self._stale = True
 
     def _update(self) -> None:
+        """Multiply and add up what was learned since anybody asked; most steps are no choice."""
+        if not self._stale:
+            return
+        self._stale = False
         share = 1.0
         for stage, stay in enumerate(self._stay, start=1):
             share = max(share * stay, 1e-4)

@@ -67,48 +67,46 @@ async def prepare(
     """
     outcomes: list[Prepared | Exception | None] = [None] * len(inputs)
     accepted: dict[int, Accepted] = {}
+    places_of: dict[int, list[int]] = {}  # by model
     shared: Accepted | None = None  # by all inputs without options of their own
     for index, item in enumerate(inputs):
         try:
             _check_text(item)
             if item.HasField("options"):
-                accepted[index] = _accept(registry, merged(common, item.options), call)
+                found = _accept(registry, merged(common, item.options), call)
             else:
-                shared = shared or _accept(registry, common, call)
-                accepted[index] = shared
-            _check_pair(item, pairs=accepted[index].model.checkpoint.config.pairs)
+                found = shared = shared or _accept(registry, common, call)
+            _check_pair(item, pairs=found.model.checkpoint.config.pairs)
         except (InvalidRequestError, ModelNotFoundError) as error:
-            accepted.pop(index, None)
             outcomes[index] = error
-    for model in {id(found.model): found.model for found in accepted.values()}.values():
-        places = [index for index, found in accepted.items() if found.model is model]
+            continue
         if not waits:
-            for index in places:
-                outcomes[index] = model.turned_away(accepted[index].terms, call.arrived)
-            places = [index for index in places if outcomes[index] is None]
-            if not places:
+            outcomes[index] = found.model.turned_away(found.terms, call.arrived)
+            if outcomes[index] is not None:
                 continue
+        accepted[index] = found
+        places_of.setdefault(id(found.model), []).append(index)
+    for places in places_of.values():
+        model = accepted[places[0]].model
         encoded = await model.tokenize([inputs[index] for index in places])
         for index, tokens in zip(places, encoded, strict=True):
-            found = accepted[index]
-            specials = model.checkpoint.tokenizer.special_tokens(
-                pair=inputs[index].HasField("text_pair")
-            )
-            if len(tokens) > specials:
-                notes = None
-                if model.watch is not None:
-                    alone, text = len(inputs) == 1, inputs[index].text
-                    notes = model.watch.notes(
-                        text, len(tokens), found.asked, call.arrived, alone=alone
-                    )
-                outcomes[index] = Prepared(
-                    model, tokens, found.terms, found.all_probabilities, call.arrived, notes
-                )
-            else:
-                outcomes[index] = InvalidRequestError(
-                    "text", "holds nothing that the model reads; send some text"
-                )
+            outcomes[index] = _prepared(inputs, index, accepted[index], tokens, call)
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _prepared(
+    inputs: Sequence[pb.TextInput], index: int, found: Accepted, tokens: Tokens, call: Call
+) -> Prepared | InvalidRequestError:
+    """An input with its tokens, if it has any of its own."""
+    item, model = inputs[index], found.model
+    pair = item.HasField("text_pair")
+    if len(tokens) <= model.checkpoint.tokenizer.special_tokens(pair=pair):
+        return InvalidRequestError("text", "holds nothing that the model reads; send some text")
+    notes = None
+    if model.watch is not None:
+        alone = len(inputs) == 1
+        notes = model.watch.notes(item.text, len(tokens), found.asked, call.arrived, alone=alone)
+    return Prepared(model, tokens, found.terms, found.all_probabilities, call.arrived, notes)
 
 
 def _check_text(item: pb.TextInput) -> None:
