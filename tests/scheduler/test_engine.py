@@ -176,6 +176,26 @@ async def test_the_idle_lane_runs_only_when_nothing_else_is_ready() -> None:
     assert isinstance(done[0].outcome, Answer)
 
 
+async def test_after_a_step_at_once_the_idle_lane_has_its_turn() -> None:
+    idle, core = Lane(scheduler(slots=1, first_slot=64), NullObserver()), scheduler(slots=64)
+    for stage in range(3):
+        core.cost.observe(stage, 1, 8, 0.01)
+        idle.scheduler.cost.observe(stage, 1, 8, 0.01)
+    done: asyncio.Future[Departure] = asyncio.get_running_loop().create_future()
+    shadow = request(confidences=(0.9, 0.9, 0.9), threshold=inf)
+    shadow.deliver = done.set_result
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(core, FakeBackend(), executor, idle=idle, at_once=1.0)
+        running = asyncio.ensure_future(engine.run())
+        answer = engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0)
+        idle.scheduler.submit(shadow, 0.0)
+        assert (await answer).exit == 0
+        assert isinstance((await done).outcome, Answer)
+        assert (await engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0)).exit == 0
+        engine.stop()
+        await running
+
+
 async def test_stopping_does_not_wait_for_the_idle_lane() -> None:
     backend = FakeBackend()
     with ThreadPoolExecutor(1) as executor:
