@@ -27,7 +27,7 @@ class Limits:
     it is expected to save is not read, and an answer's exit depends on whom it is batched with. On
     a CPU a step predicted to take less than `at_once` seconds runs on the event loop, for handing
     it to a thread and back would take longer; so does one of a request that is alone and came right
-    after an answer, up to `alone_at_once` seconds, for there two cores share it.
+    after an answer, as those before it, up to `alone_at_once` seconds, for two cores share it.
     """
 
     slots: int = 64
