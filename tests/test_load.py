@@ -218,7 +218,8 @@ async def test_the_command_writes_figures_and_a_plot(
         outputs = ["--json", str(figures), "--plot", str(plot)]
         status = await asyncio.to_thread(bench.main, [*common, "--rate", "40", *outputs])
         assert status == 0
-        assert await asyncio.to_thread(bench.main, [*common, "--in-flight", "2", "--stream"]) == 0
+        assert await asyncio.to_thread(bench.main, [*common, "--saturate", "--stream"]) == 0
+        assert await asyncio.to_thread(bench.main, [*common, "--in-flight", "2"]) == 0
     record = json.loads(figures.read_text())
     assert record["summary"]["answered"] == record["summary"]["messages"] > 0
     assert set(record["summary"]["exits"]) <= {"0", "1", "2"}
@@ -232,6 +233,10 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert bench.main(["--texts", str(texts)]) == 1
     assert f"{texts}:1: has no text" in capsys.readouterr().err
     texts.write_text("fine\n")
+    assert bench.main(["--texts", str(texts), "--rate", "9", "--in-flight", "2"]) == 1
+    assert "--rate and --in-flight are different loads" in capsys.readouterr().err
+    assert bench.main(["--texts", str(texts), "--stream", "--in-flight", "2"]) == 1
+    assert "--in-flight counts calls" in capsys.readouterr().err
     assert bench.main(["--texts", str(texts), "--address", "127.0.0.1:1"]) == 1
     assert "127.0.0.1:1 does not answer: " in capsys.readouterr().err
     texts.write_text("\n")

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import ENCODER, MAX_TOKENS, tiny_checkpoint
 
+from offramp.cli.progress import RunScreen
 from offramp.cli.train import main as train
 from offramp.model.checkpoint import load_checkpoint, save_checkpoint
 from offramp.model.config import ModelConfig, Pooling
@@ -177,11 +179,30 @@ def test_a_run_goes_on_with_its_teacher_alone(
 
     monkeypatch.setattr(TrainingState, "save", stopped_once_saved)
     assert train([*common, "--teacher", str(teacher)]) == 130
+    assert re.search(r"the teacher has read (\d+) of \1 texts", capsys.readouterr().err)
     for options in ([], ["--teacher", str(other)]):
         assert train([*common, "--resume", *options]) == 1
         assert "other data or settings" in capsys.readouterr().err
     monkeypatch.setattr(TrainingState, "save", save)
     assert train([*common, "--resume", "--teacher", str(teacher)]) == 0
+
+
+def test_a_run_stops_while_its_teacher_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = tiny_checkpoint(tmp_path / "teacher")
+    tell = RunScreen.teach
+
+    def stopped_once_told(screen: RunScreen, done: int, total: int) -> None:
+        tell(screen, done, total)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunScreen, "teach", stopped_once_told)
+    common = arguments(tmp_path, "out", "--teacher", str(teacher))
+    assert train(common) == 130
+    assert "the same command begins anew" in capsys.readouterr().out
+    monkeypatch.setattr(RunScreen, "teach", tell)
+    assert train(common) == 0
 
 
 @pytest.mark.parametrize("name", ["encoder.layers.0.qkv.weight", "pooler.weight", "heads.0.mix"])

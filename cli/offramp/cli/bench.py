@@ -28,12 +28,14 @@ from offramp.cli.load.target import OfframpTarget, Target, adapter
 from offramp.client import Options
 
 WARM_UP_SECONDS = 1.0
+RATE = 50.0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Generate load; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
+        _check_one_load(args)
         texts = read_texts(args.texts)
         target = adapter(args.adapter, args.address) if args.adapter else _offramp(args)
         before = yardstick()
@@ -103,14 +105,30 @@ async def _load(
             return await saturated_stream(target, texts, args.seconds, args.streams), None
         if args.in_flight:
             return await closed_loop(target, texts, args.in_flight, args.seconds), None
+        rate = RATE if args.rate is None else args.rate
         due = (
             read_trace(args.trace)
             if args.trace
-            else arrivals(Pattern(args.pattern), args.rate, args.seconds, args.seed)
+            else arrivals(Pattern(args.pattern), rate, args.seconds, args.seed)
         )
         if args.stream:
             return await open_loop_stream(target, texts, due, args.streams), None
         return await open_loop(target, texts, due), None
+
+
+def _check_one_load(args: argparse.Namespace) -> None:
+    """Raise ValueError where an option would have no say."""
+    given = {
+        "--rate": args.rate is not None,
+        "--trace": args.trace is not None,
+        "--in-flight": args.in_flight is not None,
+        "--saturate": args.saturate,
+    }
+    loads = [name for name, told in given.items() if told]
+    if len(loads) > 1:
+        raise ValueError(f"{' and '.join(loads)} are different loads; give one of them")
+    if args.in_flight is not None and args.stream:
+        raise ValueError("--in-flight counts calls; fill streams with --stream --saturate")
 
 
 def _offramp(args: argparse.Namespace) -> OfframpTarget:
@@ -152,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     add_access(add)
     add("--texts", type=Path, required=True, help="a text a line, or JSON lines with a text; .gz")
     add("--seconds", type=float, default=20.0, help="length of the run, or of each probe")
-    add("--rate", type=float, default=50.0, help="texts a second, open loop")
+    add("--rate", type=float, help=f"texts a second, open loop; {RATE:g} if no load is told")
     add("--pattern", choices=list(Pattern), default=Pattern.POISSON, help="bursty is ten to one")
     add("--trace", type=Path, help="file of due times in seconds instead of rate and pattern")
     add("--seed", type=int, default=0)

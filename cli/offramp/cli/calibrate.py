@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from offramp.cli.columns import add_columns, columns_of
 from offramp.cli.outputs import IMAGES, check_file
+from offramp.cli.table import console
 from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
 from offramp.model.rules import RuleKind
@@ -47,12 +47,12 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     save_calibration(report.calibration, args.checkpoint)
     layers = checkpoint.config.exit_layers
-    console = Console()
-    console.print(_exits(report, layers))
-    console.print(_promises(report))
-    console.print(_default(report))
+    screen = console()
+    screen.print(_exits(report, layers))
+    screen.print(_promises(report))
+    screen.print(_default(report))
     if report.repeats:
-        console.print(
+        screen.print(
             f"{report.repeats} examples repeat others. Promises suppose that each was drawn by"
             " itself: leave out those that are copies"
         )

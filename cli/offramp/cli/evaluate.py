@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from offramp.cli.columns import add_columns, columns_of
 from offramp.cli.outputs import IMAGES, check_file
+from offramp.cli.table import console
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
 from offramp.training.clock import Timing
@@ -42,9 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     print(_coming(len(dataset.examples), args.timed_rows), file=sys.stderr, flush=True)
     evaluated = evaluate(checkpoint, dataset, args.timed_rows)
     evaluation = evaluated.evaluation
-    console = Console()
-    console.print(_table(evaluation))
-    console.print(_rules(evaluation))
+    screen = console()
+    screen.print(_table(evaluation))
+    screen.print(_rules(evaluation))
     if args.json:
         args.json.write_text(json.dumps(evaluation.to_dict(), indent=1) + "\n", encoding="utf-8")
     if args.png:

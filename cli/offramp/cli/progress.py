@@ -10,7 +10,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
 from offramp.training.run import Progress
@@ -64,10 +70,13 @@ class RunScreen:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  dev {task.fields[dev]}"),
+            TextColumn("{task.fields[told]}"),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("epoch 1", total=None, loss=0.0, dev="-")
+        self._task = self._bar.add_task("epoch 1", total=None, told="")
+        self._teacher: TaskID | None = None
+        self._tenths = 0
+        self._dev = "-"
         self._shown = sys.stderr.isatty()
 
     def __enter__(self) -> Self:
@@ -83,20 +92,29 @@ class RunScreen:
     ) -> None:
         self._bar.stop()
 
+    def teach(self, done: int, total: int) -> None:
+        """Tell how many texts of all the teacher has read."""
+        if self._shown:
+            if self._teacher is None:
+                self._teacher = self._bar.add_task("teacher reads", total=total, told="texts")
+            self._bar.update(self._teacher, completed=done)
+        elif (tenths := 10 * done // total) > self._tenths:
+            self._tenths = tenths
+            print(f"the teacher has read {done} of {total} texts", file=sys.stderr, flush=True)
+
     def show(self, progress: Progress) -> None:
         """Tell of a report."""
         accuracies = progress.exit_accuracies
         dev = "" if accuracies is None else " ".join(f"{value:.3f}" for value in accuracies)
+        self._dev = dev or self._dev
         if self._shown:
             self._bar.update(
                 self._task,
                 description=f"epoch {progress.epoch + 1}/{self._epochs}",
                 completed=progress.step,
                 total=progress.steps,
-                loss=progress.loss,
+                told=f"loss {progress.loss:.3f}  dev {self._dev}",
             )
-            if dev:
-                self._bar.update(self._task, dev=dev)
         elif dev or progress.step % LINE_STEPS == 0:
             line = (
                 f"epoch {progress.epoch + 1}/{self._epochs}  step {progress.step}/{progress.steps}"

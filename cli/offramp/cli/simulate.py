@@ -14,11 +14,10 @@ from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 
-from rich.console import Console
-
 from offramp.cli.columns import add_columns, columns_of
 from offramp.cli.replicas import MOST_REPLICAS, fewest_replicas
 from offramp.cli.simulated import Row, plot, table
+from offramp.cli.table import console
 from offramp.scheduler.experiment import Machine, line_cost, run
 from offramp.scheduler.request import DeadlineAction
 from offramp.scheduler.rules import Rule, rules
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if args.json:
         print(json.dumps(rows[0] if len(rows) == 1 else {"runs": rows}, indent=1))
     else:
-        Console(width=max(100, Console().width)).print(table(rows))
+        console().print(table(rows))
     return 0
 
 

@@ -78,11 +78,13 @@ def main(arguments: Sequence[str]) -> int:
                 report,
                 unlabelled=unlabelled,
                 teacher=teacher,
+                teaching=screen.teach,
                 saving=saving,
                 interrupted=lambda: bool(asked),
             )
     except InterruptedRunError:
-        print(f"offramp train: stopped; the same command with --resume goes on from {state}")
+        kept = f"with --resume goes on from {state}" if state.exists() else "begins anew"
+        print(f"offramp train: stopped; the same command {kept}")
         return INTERRUPTED
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp train: {error}", file=sys.stderr)

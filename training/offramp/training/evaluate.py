@@ -1,6 +1,6 @@
 """What a checkpoint gives on labelled data: every rule over a sweep of thresholds, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,15 +98,25 @@ def best_device() -> torch.device:
 
 @torch.inference_mode()
 def exit_logits(
-    model: MultiExitModel, rows: Sequence[Row], device: torch.device, batch_rows: int = 32
+    model: MultiExitModel,
+    rows: Sequence[Row],
+    device: torch.device,
+    batch_rows: int = 32,
+    read: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Logits of every exit for every row, in dataset order: float32 `[exits, rows, labels]`."""
-    config = model.config
+    """Logits of every exit for every row, in dataset order: float32 `[exits, rows, labels]`.
+
+    `read` hears after each batch how many rows of all were read.
+    """
+    config, done = model.config, 0
     result = torch.empty(config.exits, len(rows), len(config.labels))
     for batch in sorted_batches(rows, batch_rows):
         packed, _ = collate(batch, device)
         places = torch.tensor([row.index for row in batch])
         result[:, places] = torch.stack(model(packed)).float().cpu()
+        done += len(batch)
+        if read is not None:
+            read(done, len(rows))
     return result
 
 

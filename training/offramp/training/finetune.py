@@ -17,7 +17,7 @@ from offramp.training.evaluate import best_device, exit_logits
 from offramp.training.optimisation import autocast
 from offramp.training.recipe import TrainingConfig
 from offramp.training.run import Progress, Saving, TrainingRun
-from offramp.training.state import fingerprint
+from offramp.training.state import InterruptedRunError, fingerprint
 
 
 def finetune(
@@ -30,13 +30,15 @@ def finetune(
     *,
     unlabelled: Sequence[Example] = (),
     teacher: MultiExitModel | None = None,
+    teaching: Callable[[int, int], None] = lambda _done, _all: None,
     saving: Saving | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
     """Train a multi-exit model and return its best epoch, uncalibrated.
 
     Unlabelled examples, and with a teacher all of them, are taught by distillation: see
-    `exits_loss`. The teacher reads the same tokens and knows the same labels.
+    `exits_loss`. The teacher reads the same tokens and knows the same labels; it reads all of them
+    first, and `teaching` hears how many of how many.
 
     Best is, of the epochs that train all exits, that with the highest mean dev accuracy over the
     exits, the last one counted as much as all the others together. The same seed gives the same
@@ -50,8 +52,18 @@ def finetune(
     model = build_model(pretrained, model_config, config.dropout).to(device)
     rows = tokenize((*train.examples, *unlabelled), tokenizer)
     dev_rows = tokenize(dev.examples, tokenizer)
+
+    def read(done: int, of: int) -> None:
+        teaching(done, of)
+        if interrupted():
+            raise InterruptedRunError
+
     with autocast(device, config):
-        taught = None if teacher is None else exit_logits(teacher.to(device), rows, device)[-1]
+        taught = (
+            None
+            if teacher is None
+            else exit_logits(teacher.to(device), rows, device, read=read)[-1]
+        )
     identity = fingerprint(config, rows, dev_rows, model, teacher)
     run = TrainingRun(model, config, rows, dev_rows, taught, device, saving, interrupted, identity)
     for progress in run.epochs():
