@@ -50,18 +50,10 @@ VARIANTS = [
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Generator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
 def threads(request: pytest.FixtureRequest) -> Generator[None]:
-    """Let torch use so many threads."""
+    """Let torch use so many threads, one if none are told."""
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
+    torch.set_num_threads(getattr(request, "param", 1))
     yield
     torch.set_num_threads(before)
 
@@ -104,7 +96,6 @@ def logits_of(runner: StageRunner, packed: PackedTokens) -> list[torch.Tensor]:
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("halved", [False, True])
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.usefixtures("threads")
 @torch.inference_mode()
 def test_float32_equals_the_reference(
     config: ModelConfig, lengths: tuple[int, ...], *, halved: bool, pairs: bool

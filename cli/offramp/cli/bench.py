@@ -117,7 +117,7 @@ async def _load(
 
 
 def _check_one_load(args: argparse.Namespace) -> None:
-    """Raise ValueError where an option would have no say."""
+    """Raise ValueError where loads exclude each other: one of them would have no say."""
     given = {
         "--rate": args.rate is not None,
         "--trace": args.trace is not None,

@@ -31,7 +31,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train and save; returns the exit status, 130 if interrupted with the state saved."""
+    """Train and save; returns the exit status, 130 if interrupted, with any state saved."""
     args, given = parse(arguments)
     state = args.output / "training.state"
     if args.resume and not state.exists() and is_checkpoint(args.output):
@@ -113,7 +113,7 @@ def _asked_to_stop() -> Generator[list[int]]:
     def ask(number: int, _: FrameType | None) -> None:
         if not asked:
             # Not by `print`, which may be what was interrupted.
-            os.write(2, b"\nstopping after this step, to be resumed\n")
+            os.write(2, b"\nstopping after this step\n")
         asked.append(number)
 
     before = [signal.signal(number, ask) for number in numbers]
