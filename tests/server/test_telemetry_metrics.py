@@ -2,6 +2,7 @@
 
 import re
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ async def test_without_configuration_nothing_is_built(monkeypatch: pytest.Monkey
     [
         ("OTEL_METRICS_EXPORTER", "otpl", "there are console, none, otlp"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "soap", "must be one of grpc, http/protobuf, not 'soap'"),
+        ("OTEL_TRACES_EXPORTER", "console,prometheus", "names 'prometheus'; there are console"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "http", "must be a port"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "99999", "must be a port, 0 to 65535, not '99999'"),
     ],
@@ -117,8 +119,10 @@ def test_a_wrong_variable_is_named(
 ) -> None:
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp,prometheus")
     monkeypatch.setenv(variable, value)
+    before = set(threading.enumerate())
     with pytest.raises(ValueError, match=says):
         configure()
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ sampler, intervals, limits. Providers are ours alone, never the process's global
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points, version
 from typing import Any
@@ -74,21 +74,27 @@ def configure(*, log_texts: bool = False) -> Telemetry:
     names = {signal: _exporter_names(signal) for signal in SIGNALS}
     if not any(names.values()):
         return off
+    # All that may be refused comes first: what is built here has threads, which would stay.
+    scraped = "prometheus" in names["metrics"]
+    names["metrics"] = [name for name in names["metrics"] if name != "prometheus"]
+    exporters = {
+        signal: [(name, _exporter(signal, name)) for name in names[signal]] for signal in SIGNALS
+    }
     closers: list[Callable[[], object]] = []
     registry = tracer = logs = port = None
-    if names["metrics"]:
+    if exporters["metrics"] or scraped:
         registry = Registry()
-        port, closing = _meter(names["metrics"], registry)
+        port, closing = _meter(exporters["metrics"], registry, scraped=scraped)
         closers += closing
     if names["traces"]:
         tracing = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        for exporter in _exporters("traces", names["traces"]):
+        for _, exporter in exporters["traces"]:
             tracing.add_span_processor(BatchSpanProcessor(exporter))
         tracer = tracing.get_tracer(NAME)
         closers.append(tracing.shutdown)
     if names["logs"]:
         logs = LoggerProvider(_resource(), shutdown_on_exit=False)
-        for exporter in _exporters("logs", names["logs"]):
+        for _, exporter in exporters["logs"]:
             logs.add_log_record_processor(BatchLogRecordProcessor(exporter))
         closers.append(logs.shutdown)
     return Telemetry(registry, tracer, logs, port, log_texts, closers=tuple(closers))
@@ -111,36 +117,27 @@ def _exporter_names(signal: str) -> list[str]:
     return [PROTOCOLS[protocol] if name == "otlp" else name for name in names]
 
 
-def _exporters(signal: str, names: Iterable[str]) -> Iterable[Any]:
-    """Exporters as their packages register them; they read their own variables."""
-    for name in names:
-        group = entry_points(group=f"opentelemetry_{signal}_exporter")
-        found = [entry for entry in group if entry.name == name]
-        if not found:
-            known = sorted({entry.name for entry in group} | {"none", "otlp"})
-            raise ValueError(
-                f"OTEL_{signal.upper()}_EXPORTER names {name!r}; there are {', '.join(known)}"
-            )
-        yield found[0].load()()
+def _exporter(signal: str, name: str) -> Any:  # noqa: ANN401 - each signal has its own kind
+    """The exporter as its package registers it; it reads its own variables."""
+    group = entry_points(group=f"opentelemetry_{signal}_exporter")
+    found = [entry for entry in group if entry.name == name]
+    if not found:
+        known = sorted({entry.name for entry in group} | {"none", "otlp"})
+        raise ValueError(
+            f"OTEL_{signal.upper()}_EXPORTER names {name!r}; there are {', '.join(known)}"
+        )
+    return found[0].load()()
 
 
-def _meter(names: list[str], registry: Registry) -> tuple[int | None, list[Callable[[], object]]]:
+def _meter(
+    exporters: Sequence[tuple[str, Any]], registry: Registry, *, scraped: bool
+) -> tuple[int | None, list[Callable[[], object]]]:
     """A provider that observes the registry; the port for Prometheus, and how to close it all."""
     environ = os.environ
-    temporality = environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower()
-    readers: list[PushReader | ScrapeReader] = [
-        PushReader(
-            exporter,
-            registry,
-            delta=name in PROTOCOLS.values() and temporality in {"delta", "lowmemory"},
-        )
-        for name in names
-        if name != "prometheus"
-        for exporter in _exporters("metrics", [name])
-    ]
     port = None
     closers: list[Callable[[], object]] = []
-    if "prometheus" in names:
+    readers: list[PushReader | ScrapeReader] = []
+    if scraped:
         families = CollectorRegistry()
         readers.append(ScrapeReader(families, registry))
         host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", SCRAPE_HOST)
@@ -163,6 +160,15 @@ def _meter(names: list[str], registry: Registry) -> tuple[int | None, list[Calla
             server.server_close()
 
         closers.append(close)
+    temporality = environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower()
+    readers += [
+        PushReader(
+            exporter,
+            registry,
+            delta=name in PROTOCOLS.values() and temporality in {"delta", "lowmemory"},
+        )
+        for name, exporter in exporters
+    ]
     provider = MeterProvider(readers, _resource(), shutdown_on_exit=False)
     registry.attach(provider.get_meter(NAME, version(NAME)))
     return port, [provider.shutdown, *closers]
