@@ -2,9 +2,9 @@
 
     python bench/gpu.py --texts sst2/test.jsonl.gz --json gpu.json
 
-Needs torch 2.11 or newer, transformers, safetensors, tokenizers, uvloop and our `model`,
-`scheduler` and `server/offramp/server/device.py` from this checkout, nothing installed. In this
-order: the card's own limits (bfloat16 matrix products, memory copies), equality with the float32
+Needs torch 2.11 or newer, transformers, safetensors, tokenizers, numpy, uvloop and of this checkout
+`bench`, `model`, `scheduler` and the server's `device.py` and `garbage.py`, nothing installed. In
+this order: the card's own limits (bfloat16 matrix products, memory copies), equality with the float32
 module on the CPU, stage forwards (by our kernels, and by PyTorch's operations alone), what the host
 adds to steps, throughput of scheduler and engine at full depth and with early exits in turn, one
 request alone, and `transformers` with torch.compile on mixed lengths, padded and batched.
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("model", "scheduler", "server", "bench")]
 
 import torch  # noqa: E402
-from gpu_engine import engine_rounds  # noqa: E402
+from gpu_engine import HELD, engine_rounds  # noqa: E402
 from gpu_equality import equality  # noqa: E402
 from gpu_peer import padded_peer  # noqa: E402
 from gpu_stages import card_limits, host_overhead, stages  # noqa: E402
@@ -48,6 +48,9 @@ from offramp.server.device import stages_of  # noqa: E402
 from offramp.server.garbage import settle  # noqa: E402
 
 PARTS = ("equality", "stages", "engine", "peer")
+
+LEAST_REQUESTS = 4 * HELD * Limits().slots + 2
+"""The cold run has half of them, and holds as many at a time as are not counted."""
 
 DIFFERENT = 2000
 """Different rows among the requests of a run."""
@@ -102,6 +105,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=60_000)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.requests < LEAST_REQUESTS:
+        parser.error(f"--requests must be {LEAST_REQUESTS} or more, or slots are never full")
     if not torch.cuda.is_available():
         print("no GPU here; nothing is measured")
         return

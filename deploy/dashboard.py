@@ -140,7 +140,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                                           (quantile(0.9, "offramp.step.cost.error"), "p90")),
               "percentunit"),
         Panel("Padding", ((rate("offramp.step.padding"), "tokens a second"),),
-              about="Packed batches have none: this is a line at 0."),
+              about="To the next multiple of 8 on a CPU, to the next bucket on a GPU."),
     )),
     ("What is wrong", (
         Panel("Calls that did not end well",

@@ -131,6 +131,16 @@ def test_the_pods_flags_ports_and_probes_agree() -> None:
     assert int(environment["OTEL_EXPORTER_PROMETHEUS_PORT"]) == ports["metrics"]
 
 
+def test_a_pod_can_write_to_tmp_and_takes_the_cores_it_asks_for() -> None:
+    pod = container()
+    assert pod["securityContext"]["readOnlyRootFilesystem"]
+    volumes = kubernetes()["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    empty = {volume["name"] for volume in volumes if "emptyDir" in volume}
+    assert "/tmp" in {one["mountPath"] for one in pod["volumeMounts"] if one["name"] in empty}  # noqa: S108
+    config = config_of(pod["args"])
+    assert config.workers * config.threads == int(pod["resources"]["requests"]["cpu"])
+
+
 def test_a_pod_has_the_time_to_drain() -> None:
     spec = kubernetes()["Deployment"]["spec"]["template"]["spec"]
     config = config_of(container()["args"])

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import pytest
 import torch
+from gpu import main
 from gpu_engine import throughput
 from gpu_equality import equality
 from gpu_subjects import Limits, backend_of, rows
@@ -15,6 +17,15 @@ from offramp.scheduler.cost import CostModel
 
 CPU = torch.device("cpu")
 SMALL = Limits(rows=4, tokens=32, slots=8)
+
+
+def test_too_few_requests_are_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--requests", "49153"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--requests must be 49154 or more" in capsys.readouterr().err
 
 
 def small_rows() -> list[Tokens]:

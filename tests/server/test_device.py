@@ -207,6 +207,15 @@ def test_int8_is_refused(tmp_path: Path) -> None:
         DeviceBackend(checkpoint, 4, CPU, max_rows=2, max_tokens=20, precision=Precision.INT8)
 
 
+def test_steps_beyond_what_kernels_can_count_are_refused(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    tokens = 2**31 // (3 * checkpoint.config.encoder.hidden_size)
+    with pytest.raises(ValueError, match=rf"up to {tokens} tokens and 2 rows.* allow fewer"):
+        DeviceBackend(
+            checkpoint, 4, CPU, max_rows=2, max_tokens=tokens, precision=Precision.FLOAT32
+        )
+
+
 def test_buckets_waste_at_most_half() -> None:
     buckets = token_buckets(8192)
     assert buckets[0] == 16

@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         help="checkpoint to serve under its directory's name; repeat for more, first is default",
     )
     option("--device", str, "DEVICE", "torch device, such as cpu or cuda")
-    option("--workers", int, "N", "steps that run at the same time; 0: one a core, at most four")
+    option(
+        "--workers", int, "N", "steps at the same time; 0: one a core, at most four, on a GPU one"
+    )
     option("--threads", int, "N", "threads of one step; 0: the cores shared out among workers")
     group.add_argument(
         "--precision",

@@ -6,6 +6,7 @@ while this one runs.
 """
 
 from bisect import bisect_left
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -65,6 +66,17 @@ class EagerSteps:
         return self._stages.step(stage, self.inputs(bucket))
 
 
+@cache
+def _streams(device: int) -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
+    """A card's streams to warm up and to capture on, the same for all models that come and go.
+
+    cuBLAS keeps a workspace for every stream it meets. That of the stream that captured is in the
+    graphs, which run while another model warms up, so that must not be on the same stream; and new
+    streams for every model would be new workspaces.
+    """
+    return torch.cuda.Stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 class GraphedSteps(EagerSteps):
     """With graphs; `capture` is called once, before the first step."""
 
@@ -78,19 +90,21 @@ class GraphedSteps(EagerSteps):
     def capture(self) -> None:
         """Capture every stage at every bucket, the largest first: its memory serves the others."""
         pool = torch.cuda.graph_pool_handle()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        warming, capturing = _streams(torch.cuda.current_device())
         # Weights, store and what steps are told may still be on their way, behind another's steps.
-        side.wait_stream(torch.cuda.current_stream())
+        warming.wait_stream(torch.cuda.current_stream())
         for bucket in reversed(self.buckets):
             inputs = self.inputs(bucket)
             for stage in range(self._stages.config.exits):
-                with torch.cuda.stream(side):
+                with torch.cuda.stream(warming):
                     for _ in range(CAPTURE_WARM_UPS):
                         self._stages.step(stage, inputs)
                 torch.cuda.synchronize()
                 graph = torch.cuda.CUDAGraph()
                 # Another thread may be running the steps of a model that this one is to replace.
-                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                with torch.cuda.graph(
+                    graph, pool=pool, stream=capturing, capture_error_mode="thread_local"
+                ):
                     readings = self._stages.step(stage, inputs)
                 self._graphs[stage, bucket] = (graph, readings)
 

@@ -17,7 +17,14 @@ from torch import Tensor
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.graphs import EagerSteps, GraphedSteps, length_of
 from offramp.model.readings import HIGHEST_CONFIDENCE, Readings
-from offramp.model.resident import LABEL, PROBABILITIES, ResidentStages, rows_of
+from offramp.model.resident import (
+    LABEL,
+    PROBABILITIES,
+    TOKENS_A_ROW,
+    ResidentStages,
+    rows_of,
+    token_buckets,
+)
 from offramp.model.rules import ExitRule
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
@@ -31,6 +38,9 @@ Table = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 STEPS_IN_FLIGHT = 2
 """Steps that buffers are made for at the start; more get theirs when they first come."""
+
+MOST_NUMBERS = 2**31 - 1
+"""Queries, keys and values of a step: kernels count where they lie in 32 bits."""
 
 FEW_ROWS = 16
 """Up to so many are scored one by one, which is quicker than by tensors."""
@@ -85,10 +95,16 @@ class DeviceBackend:
         if precision is Precision.INT8:
             raise ValueError(f"int8 is not available on {device}; use bfloat16, float16 or float32")
         config = checkpoint.config
+        most = max(max_tokens, config.max_tokens)
+        largest = token_buckets(max(most, max_rows * TOKENS_A_ROW))[-1]
+        if (numbers := largest * 3 * config.encoder.hidden_size) > MOST_NUMBERS:
+            raise ValueError(
+                f"steps of up to {max_tokens} tokens and {max_rows} rows are too large for this"
+                f" model: {numbers} numbers where {MOST_NUMBERS} can be counted; allow fewer"
+            )
         self._device, self._cuda = device, device.type == "cuda"
         dtype = getattr(torch, precision.value)
         temperatures = checkpoint.calibration.temperatures
-        most = max(max_tokens, config.max_tokens)
         self._spare_slot, self._max_rows = slots, max_rows
         self._columns = PROBABILITIES + len(config.labels)
         steps = GraphedSteps if self._cuda else EagerSteps

@@ -127,7 +127,7 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _counter(
         "offramp.step.padding", "{token}", (MODEL,),
-        "Token positions computed beyond the tokens of the requests; packed batches have none",
+        "Token positions computed beyond the tokens of the requests: on a CPU at most 7 a step",
     ),
     _counter("offramp.step.failures", "{step}", (MODEL, STAGE), "Steps that failed"),
     _ratio(
