@@ -4,10 +4,10 @@
 
 Needs torch 2.11 or newer, transformers, safetensors, tokenizers, numpy, uvloop and of this checkout
 `bench`, `model`, `scheduler` and the server's `device.py` and `garbage.py`, nothing installed. In
-this order: the card's own limits (bfloat16 matrix products, memory copies), equality with the float32
-module on the CPU, stage forwards (by our kernels, and by PyTorch's operations alone), what the host
-adds to steps, throughput of scheduler and engine at full depth and with early exits in turn, one
-request alone, and `transformers` with torch.compile on mixed lengths, padded and batched.
+this order: the card's own limits (bfloat16 matrix products, memory copies), equality with the
+float32 module on the CPU, stage forwards (by our kernels, and by PyTorch's operations alone), what
+the host adds to steps, throughput of scheduler and engine at full depth and with early exits in
+turn, one request alone, and `transformers` with torch.compile on mixed lengths, padded and batched.
 
 Shapes are BERT-base and BERT-large with random weights, which leave nowhere early; their requests
 leave by shares recorded of trained checkpoints (`EXIT_SHARES`), drawn per request.
