@@ -11,7 +11,7 @@ from offramp.client import AsyncClient, DeadlineExceededError, OverloadedError
 from offramp.client.channel import RETRIES
 from offramp.scheduler.errors import DeadlineUnreachableError, DrainingError, QueueFullError
 from offramp.server.errors import InvalidRequestError
-from offramp.server.handlers import gated_handler, with_status
+from offramp.server.handlers import MessageLimits, gated_handler, with_status
 from offramp.server.services import CLASSIFIER
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
@@ -42,7 +42,7 @@ class Refusing(ClassifierServiceServicer):
 @asynccontextmanager
 async def client_of(servicer: Refusing, *, retries: bool = True) -> AsyncGenerator[AsyncClient]:
     server = grpc.aio.server()
-    handler = gated_handler(CLASSIFIER, servicer, [with_status], 2**20)
+    handler = gated_handler(CLASSIFIER, servicer, [with_status], MessageLimits(2**20, 1000))
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

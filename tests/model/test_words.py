@@ -145,3 +145,26 @@ def test_only_tokenizers_that_part_texts_by_words_are_cut_short() -> None:
     with_a_phrase = Tokenizer.from_str(DEFINITION)
     with_a_phrase.add_tokens(["new york"])
     assert not parts_by_words(with_a_phrase.to_str())
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "truncated"),
+    [
+        (" " * 5000 + "a great film", 5, False),
+        ("a" + "\u00a0 " * 3000 + "great film", 5, False),
+        ("a great film" + "\n" * 5000, 5, False),
+        ("a great film" + "\n" * 90_000, 5, False),
+        ("a great film" + "\n" * 90_000 + "or not", 5, True),
+        ("a " * 5000, 128, True),
+        ("a  " * 5000, 128, True),
+    ],
+)
+@pytest.mark.parametrize("pair", [None, "so"])
+def test_spaces_cost_no_text_its_words(
+    text: str,
+    tokens: int,
+    truncated: bool,  # noqa: FBT001
+    pair: str | None,
+) -> None:
+    (found,) = BY_WORDS[128].encode([(text, pair)])
+    assert (len(found), found.truncated) == (min(128, tokens + 2 * (pair is not None)), truncated)

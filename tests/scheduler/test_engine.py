@@ -70,6 +70,50 @@ async def test_the_observer_is_told_of_everything_that_happens() -> None:
     ]
 
 
+class Twofold(FakeBackend):
+    """Reads everything twice."""
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        """As a FakeBackend, two for one."""
+        return [*super().run(batch)] * 2
+
+
+async def test_a_step_with_other_than_a_reading_each_failed() -> None:
+    notes = Notes()
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(scheduler(), Twofold(), executor, notes)
+        task = asyncio.create_task(engine.run())
+        with pytest.raises(StepFailedError):
+            await engine.submit((0.5, 0.9, 0.9), 8, TERMS, 0.0)
+        engine.stop()
+        await task
+    assert notes.lines == [
+        ("failed", "2 readings of 1 requests, not one each"),
+        ("departed", StepFailedError),
+    ]
+
+
+async def test_who_waits_for_room_leaves_some_to_who_does_not() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        core = scheduler(max_queue_requests=8)
+        engine = Engine(core, FakeBackend(), executor)
+
+        async def bulk() -> Answer:
+            await engine.room()
+            return await engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0)
+
+        waiting = [asyncio.create_task(bulk()) for _ in range(20)]
+        await asyncio.sleep(0)
+        assert core.queued == 6
+        hurried = [engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0) for _ in range(2)]
+        with pytest.raises(QueueFullError):
+            engine.submit((0.9, 0.9, 0.9), 8, TERMS, 0.0)
+        engine_task = asyncio.create_task(engine.run())
+        assert len(await asyncio.gather(*waiting, *hurried)) == 22
+        engine.stop()
+        await engine_task
+
+
 class Where(FakeBackend):
     """Notes the thread of each step."""
 

@@ -20,7 +20,6 @@ from offramp.scheduler.request import (
     Departure,
     ExitReason,
     Priority,
-    Reading,
     Request,
     State,
     Terms,
@@ -527,13 +526,3 @@ def test_the_policy_follows_the_backlog() -> None:
     long = [ready(0, 128, 3.0, 900), ready(5, 40, 1.0, 40)]
     assert Adaptive().choose(short, 128) == 5
     assert Adaptive().choose(long, 128) == 0
-
-
-def test_reading_counts_are_checked() -> None:
-    core = fakes.scheduler()
-    one = fakes.request()
-    core.submit(one, 0.0)
-    batch, _ = core.next_batch(0.0)
-    assert isinstance(batch, Batch)
-    (left,) = core.complete(batch, [Reading(0, 0.1, (0.1,))] * 2, 1.0)
-    assert isinstance(left.outcome, StepFailedError)

@@ -2,13 +2,15 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from service import word_service
-from wire import wire
+from wire import unary, wire
 
 from offramp.cli import bench
 from offramp.client import AsyncClient, UnauthenticatedError, UnavailableError
@@ -43,6 +45,16 @@ async def test_only_a_token_of_the_file_opens_our_services(tmp_path: Path) -> No
                     await anext(client.classify_many(["easy"]))
                 with pytest.raises(UnauthenticatedError):
                     await client.get_model()
+        async with wire(service.address) as raw:
+            channel: Any = raw.channel
+            classify = channel.unary_unary("/offramp.v1.ClassifierService/ClassifyText")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:  # before anything is read
+                await classify(b"\xff")
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            request = unary("easy")
+            for scheme in ("bearer", "BEARER"):
+                metadata = (("authorization", f"{scheme} old-secret"),)
+                assert await raw.classifier.ClassifyText(request, metadata=metadata)
         async with wire(service.address) as raw:  # probes need none
             health = health_pb2_grpc.HealthStub(raw.channel)
             check = await health.Check(health_pb2.HealthCheckRequest())

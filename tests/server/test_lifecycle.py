@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from service import PATIENCE, SHIPPED, WordBackend, eventually, word_service
 from tiny import tiny_checkpoint
+from unread import UnreadCall
 from wire import reason, status_of, streamed, unary, wire
 
 from offramp.client import AsyncClient, OfframpError, UnavailableError
 from offramp.server.app import App, serve
 from offramp.server.config import Limits, ServerConfig
+from offramp.server.health import Health
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
 
@@ -145,6 +148,41 @@ async def test_streams_of_health_and_reflection_end_with_the_drain(tmp_path: Pat
         service.backend.unplug()
         assert (await held).label == "yes"
         await stopping
+
+
+async def test_who_watches_health_and_reads_nothing_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, watch = 0, Health.Watch
+
+    async def counted(self: Health, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: ANN401
+        nonlocal watched
+        watched += 1
+        await watch(self, request, context)
+
+    monkeypatch.setattr(Health, "Watch", counted)
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        with UnreadCall(service.address, "/grpc.health.v1.Health/Watch", b""):
+            await eventually(lambda: watched == 1)
+            other: Any = health_pb2_grpc.HealthStub(raw.channel).Watch(
+                health_pb2.HealthCheckRequest(), timeout=PATIENCE
+            )
+            assert (await other.read()).status == SERVING
+            stopping = asyncio.ensure_future(service.app.stop())
+            assert (await other.read()).status == NOT_SERVING
+            await asyncio.wait_for(stopping, PATIENCE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_wait_for_the_drain(number: signal.Signals) -> None:
+    with served("--checkpoint", SHIPPED, "--drain-pause", "3600") as server:
+        server.process.send_signal(signal.SIGTERM)
+        with grpc.insecure_channel(server.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            while health.Check(health_pb2.HealthCheckRequest()).status == SERVING:
+                time.sleep(0.01)
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE) == 128 + number
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

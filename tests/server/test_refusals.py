@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -131,6 +131,42 @@ async def test_a_message_that_is_too_large_is_refused_in_words(tmp_path: Path) -
         with pytest.raises(grpc.aio.AioRpcError, match="larger than max"):
             await raw.classifier.ClassifyText(unary("fine " * 3000))
         assert (await service.client.classify("fine " * 100)).truncated
+
+
+@pytest.mark.parametrize("method", ["ClassifyText", "StreamClassifyText"])
+async def test_a_message_of_countless_empty_inputs_is_not_read(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offramp.server.services.MOST_FIELDS", 1000)
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        path = f"/offramp.v1.ClassifierService/{method}"
+        channel: Any = raw.channel
+
+        async def send(data: bytes) -> bytes:
+            if method == "ClassifyText":
+                return cast("bytes", await channel.unary_unary(path)(data))
+            return cast("bytes", await channel.stream_stream(path)(iter([data])).read())
+
+        with pytest.raises(grpc.aio.AioRpcError, match="more than 1000 inputs") as refused:
+            await send(b"\x0a\x00" * 1001)
+        assert reason(status_of(refused.value)) == "MESSAGE_TOO_LARGE"
+        if method == "ClassifyText":  # as many are read, and then are too many for one call
+            with pytest.raises(grpc.aio.AioRpcError, match="1 to 256 texts, not 1000"):
+                await send(b"\x0a\x00" * 1000)
+        else:
+            assert len(await send(b"\x0a\x00" * 1000)) > 1000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x0a\x05" * 2000, b"\x80" * 5000, b"\x0b" * 900 + b"\x0a\xff\xff\x7f" + b"\x00" * 3000],
+)
+async def test_fields_that_end_too_soon_cannot_be_decoded(data: bytes, tmp_path: Path) -> None:
+    async with word_service(tmp_path, max_inputs=1) as service, wire(service.address) as raw:
+        channel: Any = raw.channel
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/offramp.v1.ClassifierService/ClassifyText")(data)
+        assert reason(status_of(refused.value)) == "UNDECODABLE"
 
 
 @pytest.mark.parametrize("trained", ["pairs", "single texts"])

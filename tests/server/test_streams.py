@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from service import WordService, eventually, word_service
 from wire import Wire, streamed, unary, wire
 
 from offramp.client import Answer, OfframpError
 from offramp.server.config import Limits
+from offramp.server.stream import LONGEST_ID
 
 
 async def test_replies_come_as_inputs_finish(tmp_path: Path) -> None:
@@ -65,6 +67,24 @@ async def test_the_server_reads_no_further_than_its_window(tmp_path: Path) -> No
         service.backend.unplug()
         await call.done_writing()
         assert len([r async for message in call for r in message.results]) == 101
+
+
+async def test_an_id_without_end_fails_its_input_alone(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        call = raw.classifier.StreamClassifyText()  # type: ignore[call-arg]
+        just, over = "a" * LONGEST_ID, "b" * (LONGEST_ID + 1)
+        await call.write(streamed([("first", "fine"), (over, "fine"), (just, "fine")]))
+        await call.done_writing()
+        found = {
+            result.correlation_id: result.result
+            async for message in call
+            for result in message.results
+        }
+        assert set(found) == {"first", just, over[:LONGEST_ID]}
+        refused = found.pop(over[:LONGEST_ID]).error
+        assert refused.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert refused.message.startswith("correlation_id: has 257 characters, at most 256")
+        assert all(result.HasField("classification") for result in found.values())
 
 
 async def test_a_full_queue_makes_a_stream_wait_and_refuses_nothing(tmp_path: Path) -> None:

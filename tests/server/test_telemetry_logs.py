@@ -9,6 +9,7 @@ import pytest
 from collector import attributes, collecting
 from fakes import request, scheduler
 from loglines import Lines, written
+from opentelemetry import propagate
 from service import word_service
 
 from offramp.client import ServerFailedError
@@ -24,6 +25,23 @@ def lines() -> Generator[Lines]:
     """What is written to standard error as JSON while a test runs."""
     with written() as found:
         yield found
+
+
+def test_what_a_caller_writes_as_baggage_is_in_no_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        configure_logging(LogFormat.TEXT, None)
+        logging.getLogger("opentelemetry.context").warning("something else")
+        propagate.extract({"baggage": "written by anybody"})
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    told = capsys.readouterr().err
+    assert "something else" in told
+    assert "anybody" not in told
 
 
 async def test_one_line_for_a_load_a_start_a_stop_and_a_failure(

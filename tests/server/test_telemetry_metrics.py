@@ -1,5 +1,6 @@
 """What a server really sends, against the documented table."""
 
+import asyncio
 import re
 import socket
 import threading
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from collector import Collector, attributes, collecting, points
+from loglines import written
 from service import ROOT, eventually, send_everything, word_service
+from unread import UnreadCall
 from wire import streamed, wire
 
 from offramp.server.telemetry.catalog import SECONDS
@@ -93,6 +96,38 @@ async def test_who_gives_up_is_not_late(
             await eventually(lambda: service.scheduler.idle)
     calls = points(collector.metrics["rpc.server.call.duration"])
     assert {attributes(p.attributes)["rpc.response.status_code"] for p in calls} == {"CANCELLED"}
+
+
+async def test_who_leaves_while_an_answer_is_sent_has_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/offramp.v1.ClassifierService/StreamClassifyText"
+    with collecting() as collector, written() as lines:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", collector.endpoint)
+        async with word_service(tmp_path, telemetry=configure()) as service:
+            message = streamed([("a", "easy plug")]).SerializeToString()
+            with UnreadCall(service.address, path, message, last=False):
+                await service.backend.is_plugged()
+                service.backend.unplug()
+                await eventually(lambda: service.scheduler.idle)
+                await service.client.list_models()  # by then the answer is on its way
+            await eventually(lambda: not stream_sessions())
+    calls = [
+        attributes(p.attributes)
+        for p in points(collector.metrics["rpc.server.call.duration"])
+        if attributes(p.attributes)["rpc.method"] == path.removeprefix("/")
+    ]
+    assert [call["rpc.response.status_code"] for call in calls] == ["CANCELLED"]
+    assert not lines.of("offramp.failure")
+
+
+def stream_sessions() -> list[object]:
+    return [
+        frame
+        for task in asyncio.all_tasks()
+        for frame in task.get_stack()
+        if frame.f_code.co_name == "_read"
+    ]
 
 
 async def test_without_configuration_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

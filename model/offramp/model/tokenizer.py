@@ -1,5 +1,6 @@
 """Text to token ids: truncation set once, safe to call from any thread, never padding."""
 
+import re
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from offramp.model.words import Frame, WordMemory, parts_by_words
 CHARACTERS_PER_TOKEN = 32
 """Texts are cut at this many characters a token before tokenizing, so that the tokenizer's cost
 is bounded by the token limit and not by the text. Words of real text average under six."""
+
+
+GAP, GAPS = re.compile(r"\s{2,}"), 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,16 @@ class TextTokenizer:
     def encode(self, inputs: Sequence[tuple[str, str | None]]) -> list[Tokens]:
         """Tokenize texts and optional second texts, cut to the token limit (longest first)."""
         limit = self._max_characters
-        cut = [(text[:limit], pair and pair[:limit]) for text, pair in inputs]
-        short = [before != after for before, after in zip(inputs, cut, strict=True)]
+        cut, short = [], []
+        for text, pair in inputs:
+            if len(text) <= limit and (pair is None or len(pair) <= limit):
+                cut.append((text, pair))
+                short.append(False)
+                continue
+            first, lost = _cut(text, limit)
+            second, lost_too = (None, False) if pair is None else _cut(pair, limit)
+            cut.append((first, second))
+            short.append(lost or lost_too)
         found = [
             self._by_words(*texts, cut_short=cut_short)
             for texts, cut_short in zip(cut, short, strict=True)
@@ -148,6 +160,21 @@ class _ThreadsOwn:
         encoding = self.tokenizer.encode(word, add_special_tokens=False)
         ids: list[int] = [] if encoding.overflowing else encoding.ids
         return ids
+
+
+def _cut(text: str, limit: int) -> tuple[str, bool]:
+    """So many characters of a text at most, and whether others than spaces were lost.
+
+    What is longer has each of its gaps narrowed to one space first, as far as `GAPS` times the
+    limit, so that a text is read however it is spaced.
+    """
+    if len(text) <= limit:
+        return text, False
+    text = text.lstrip()
+    near, far = text[: GAPS * limit], text[GAPS * limit :]
+    narrow = GAP.sub(" ", near)
+    cut, lost = narrow[:limit], narrow[limit:]
+    return cut, bool(lost and not lost.isspace()) or bool(far and not far.isspace())
 
 
 def _tokens(encoding: Encoding, *, cut_short: bool) -> Tokens:

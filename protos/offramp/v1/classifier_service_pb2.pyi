@@ -86,7 +86,7 @@ class CorrelatedInput(google.protobuf.message.Message):
     CORRELATION_ID_FIELD_NUMBER: builtins.int
     INPUT_FIELD_NUMBER: builtins.int
     correlation_id: builtins.str
-    """Chosen by the client and sent back with the result."""
+    """Chosen by the client and sent back with the result; at most 256 characters."""
     @property
     def input(self) -> offramp.v1.classification_pb2.TextInput: ...
     def __init__(

@@ -12,7 +12,7 @@ from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.flights import Flights, Landed, Lane
 from offramp.scheduler.observer import NullObserver, Observer
-from offramp.scheduler.request import Departure, Request, State, Terms
+from offramp.scheduler.request import Departure, Reading, Request, State, Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.scheduler.solitude import Solitude
 
@@ -101,8 +101,11 @@ class Engine:
         return error
 
     async def room(self) -> None:
-        """Return when the queue has room, for callers who would rather wait than be refused."""
-        while not self.scheduler.has_room:
+        """Return when the queue has room to spare, for who would rather wait than be refused.
+
+        However many they are, they leave room for those who don't wait.
+        """
+        while not self.scheduler.has_room_to_spare:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting_for_room.append(waiter)
             await waiter
@@ -181,7 +184,7 @@ class Engine:
         self._flying -= 1
         lane, batch = landed.lane, landed.batch
         try:
-            readings = landed.outcome()
+            readings = _of_each(batch, landed.outcome())
         except Exception as error:  # noqa: BLE001 - whatever a model raises
             lane.observer.failed(batch, error)
             departures = lane.scheduler.fail(batch, error)
@@ -199,7 +202,15 @@ class Engine:
         self._grant_room()
 
     def _grant_room(self) -> None:
-        while self._waiting_for_room and self.scheduler.has_room:
+        while self._waiting_for_room and self.scheduler.has_room_to_spare:
             waiter = self._waiting_for_room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _of_each(batch: Batch, readings: Sequence[Reading]) -> Sequence[Reading]:
+    """The readings, if there is one of each request; raises ValueError."""
+    requests = len(batch.requests)
+    if batch.reads and len(readings) != requests:
+        raise ValueError(f"{len(readings)} readings of {requests} requests, not one each")
+    return readings

@@ -58,6 +58,9 @@ from offramp.scheduler.slots import SlotTable
 from offramp.scheduler.turn import Turn
 from offramp.scheduler.workers import Workers
 
+SPARED = 0.75
+"""Of the queue's room, what those may take who wait for room in place of being refused."""
+
 
 class Scheduler:
     """Holds every request between `submit` and its departure; decides, and does nothing else."""
@@ -115,6 +118,15 @@ class Scheduler:
         """Whether the queue takes another request."""
         config, queue = self.config, self._queue
         return queue.waiting < config.max_queue_requests and queue.tokens < config.max_queue_tokens
+
+    @property
+    def has_room_to_spare(self) -> bool:
+        """Whether the queue takes one that can wait: the last quarter is for those who can't."""
+        config, queue = self.config, self._queue
+        return not queue.waiting or (
+            queue.waiting < SPARED * config.max_queue_requests
+            and queue.tokens < SPARED * config.max_queue_tokens
+        )
 
     def predicted_delay(self) -> float:
         """Seconds of work in the queue and between stages; other threads may ask."""
@@ -201,12 +213,10 @@ class Scheduler:
     ) -> list[Departure]:
         """Absorb what the exit said: each request leaves or joins the line of its next stage.
 
-        Without `learn` nothing is made of how long the step took.
+        There is a reading of each request if the batch reads. Without `learn` nothing is made of
+        how long the step took.
         """
         requests, stage, last = batch.requests, batch.stage, self.config.stages - 1
-        if batch.reads and len(readings) != len(requests):
-            wrong = f"{len(readings)} readings of {len(requests)} requests, not one each"
-            return self.fail(batch, ValueError(wrong))
         seconds = self._finish(batch, now)
         if learn:
             self.cost.observe(stage, len(requests), batch.tokens, seconds)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from grpc_health.v1 import health, health_pb2
-
 from offramp.server.config import ServerConfig
 from offramp.server.engines import Engines
 from offramp.server.garbage import release, settle
 from offramp.server.hardware import MakeBackend
+from offramp.server.health import Health
 from offramp.server.loader import Loader
 from offramp.server.served import ModelRegistry
 from offramp.server.services import SERVICES, build_server
@@ -55,7 +54,7 @@ class App:
             zip((model.checkpoint.name for model in served), config.checkpoints, strict=True)
         )
         self._draining = asyncio.Event()
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = Health()
         self._server = build_server(config, telemetry, self.models, self._health, self._draining)
         self._engines = Engines()
         self._swap = Swap(
@@ -74,8 +73,7 @@ class App:
         await self._server.start()
         if self._loop_lag is not None:
             self._loop_lag.start()
-        for service in ("", *SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._health.serves("", *SERVICES)
         address, names = f"{host}:{port}", [model.checkpoint.name for model in self.models]
         log_event(Event.START, "serving", address=address, models=names)
         return address
@@ -99,7 +97,7 @@ class App:
         """
         config = self._config
         alive = self._engines.alive
-        await self._health.enter_graceful_shutdown()
+        self._health.drain()
         await asyncio.sleep(config.drain_pause if alive else 0)
         self._draining.set()
         await self._server.stop(config.drain_grace if alive else 0)
@@ -127,7 +125,7 @@ async def serve(
     changed = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     check_address(config.address)
-    with _signals_end_it():
+    with _signals_end_it(sys.exit):
         app = App(config, telemetry)
     signalled = asyncio.Event()
     for signal_number in SIGNALS:
@@ -141,23 +139,23 @@ async def serve(
         for task in (*ends, swaps):
             task.cancel()
         for signal_number in SIGNALS:
-            loop.remove_signal_handler(signal_number)  # a second one does not wait for the drain
-        try:
-            await app.stop()
-        finally:
-            release()
+            loop.remove_signal_handler(signal_number)
+        with _signals_end_it(os._exit):  # a second one does not wait for the drain
+            try:
+                await app.stop()
+            finally:
+                release()
 
 
 @contextmanager
-def _signals_end_it() -> Generator[None]:
-    """Let signals end the process with the status that a shell gives those that they ended.
+def _signals_end_it(leave: Callable[[int], object]) -> Generator[None]:
+    """Let signals leave the process with the status that a shell gives those that they ended.
 
-    For when the loop is blocked and holds nothing. Their default action would not do: the kernel
-    spares process 1 of a container.
+    Their default action would not do: the kernel spares process 1 of a container.
     """
 
     def end(signal_number: int, _: FrameType | None) -> None:
-        sys.exit(128 + signal_number)
+        leave(128 + signal_number)
 
     before = {signal_number: signal.signal(signal_number, end) for signal_number in SIGNALS}
     try:

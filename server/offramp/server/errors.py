@@ -33,6 +33,13 @@ class MessageTooLargeError(MessageError):
         )
 
 
+class TooManyFieldsError(MessageError):
+    """More inputs than one message may have, empty ones included."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the message has more than {most} inputs; send fewer in each")
+
+
 class UndecodableError(MessageError):
     """Bytes that are not the message of this method, or text in them that is not UTF-8."""
 

@@ -25,6 +25,7 @@ from offramp.server.errors import (
     InvalidRequestError,
     MessageTooLargeError,
     ModelNotFoundError,
+    TooManyFieldsError,
     UnauthenticatedError,
     UndecodableError,
 )
@@ -82,6 +83,7 @@ TABLE: dict[type[Exception], Row] = {
     InvalidRequestError: Row(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", _violations),
     UndecodableError: Row(grpc.StatusCode.INVALID_ARGUMENT, "UNDECODABLE", _nothing),
     MessageTooLargeError: Row(grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE", _nothing),
+    TooManyFieldsError: Row(grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE", _nothing),
     UnauthenticatedError: Row(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", _nothing),
     ModelNotFoundError: Row(
         grpc.StatusCode.NOT_FOUND,

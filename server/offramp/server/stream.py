@@ -15,7 +15,7 @@ import grpc.aio
 
 from offramp.scheduler.errors import DrainingError, SchedulerError
 from offramp.scheduler.request import Answer
-from offramp.server.errors import MessageError
+from offramp.server.errors import InvalidRequestError, MessageError
 from offramp.server.prepare import Call, Prepared, prepare
 from offramp.server.served import ModelRegistry
 from offramp.server.wire import Outcome, fill
@@ -27,6 +27,9 @@ INPUTS_AT_ONCE = 64
 """Inputs of a message that are admitted in one go: 2 ms of the event loop at most."""
 
 RESULTS_PER_MESSAGE = 64
+LONGEST_ID = 256
+"""Characters of a correlation id: what is held for a window, and what a message of results has, is
+bounded by them."""
 
 
 class StreamSession:
@@ -104,6 +107,7 @@ class StreamSession:
         self, inputs: Inputs, options: classification_pb2.ClassifyOptions
     ) -> list[classifier_service_pb2.CorrelatedInput]:
         """Submit inputs that have a place; returns those whose model was swapped meanwhile."""
+        inputs = [one for one in inputs if self._named(one)]
         call = replace(self._call, arrived=time.monotonic())
         texts = [correlated.input for correlated in inputs]
         prepared = await prepare(self._registry, texts, options, call, waits=True)
@@ -116,6 +120,15 @@ class StreamSession:
             else:
                 self._finish(correlated.correlation_id, outcome)
         return late
+
+    def _named(self, correlated: classifier_service_pb2.CorrelatedInput) -> bool:
+        """Whether its correlation id may be held until it is answered; else it is answered now."""
+        name = correlated.correlation_id
+        if len(name) <= LONGEST_ID:
+            return True
+        told = f"has {len(name)} characters, at most {LONGEST_ID} are kept; here are the first"
+        self._finish(name[:LONGEST_ID], InvalidRequestError("correlation_id", told))
+        return False
 
     def _submit(self, correlation_id: str, prepared: Prepared) -> bool:
         """Submit one; False if its model takes nothing any more, but another in its place will."""

@@ -70,6 +70,8 @@ def configure_logging(form: LogFormat, provider: LoggerProvider | None) -> None:
     if provider is not None:
         handlers.append(OtlpHandler(provider))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    # Nobody reads baggage here; a warning of a wrong one holds what a caller, any caller, wrote.
+    logging.getLogger("opentelemetry.baggage").setLevel(logging.ERROR)
 
 
 class TextFormatter(logging.Formatter):

@@ -79,7 +79,7 @@ class _Method:
         started = time.perf_counter()
         code, error = "OK", None
         try:
-            return await self._behavior(request, context)
+            response = await self._behavior(request, context)
         except grpc.aio.AbortError as abort:
             cause = abort.__context__ or abort  # what the error table was asked about
             code, error = CODES[status_of(cause).code].name, reason_of(cause)
@@ -90,6 +90,10 @@ class _Method:
             late = remaining is not None and remaining <= 0
             code = error = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             raise
+        else:
+            if context.cancelled():  # a stream may see the end of its input first
+                code = error = "CANCELLED"
+            return response
         finally:
             if self._durations is not None:
                 row = self._durations.of(SYSTEM, self._method, code, code, error)
