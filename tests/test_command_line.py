@@ -108,6 +108,14 @@ def test_a_table_for_a_person(checkpoint: Path, capsys: pytest.CaptureFixture[st
         (("--model", "other", "x"), "there are words"),
         (("--timeout", "0", "x"), "above 0 seconds"),
         (("--address", "127.0.0.1:1", "--ca", "nowhere.pem", "x"), "nowhere.pem"),
+        (("--address", "127.0.0.1:1", "--ca", "{tmp}/bad.jsonl", "x"), "holds no certificate"),
+        (("--address", "127.0.0.1:1", "--token-file", "{tmp}/odd", "x"), "printable ASCII"),
+        (("--address", "127.0.0.1:65536", "x"), "must be HOST:PORT"),
+        (("--address", "", "x"), "must be HOST:PORT"),
+        (("--address", "127.0.0.1:1", "--checkpoint", "nowhere", "x"), "leave it or --address out"),
+        (("--checkpoint", "nowhere", "--tls", "x"), "name it, --address"),
+        (("--checkpoint", "nowhere", "--all-probabilities", "x"), "with --json alone"),
+        (("--max-exit", "99999999999999", "x"), "max_exit must be the index of an exit"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(
@@ -119,6 +127,7 @@ def test_what_is_wrong_is_said_in_a_sentence(
 ) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 5}\n')
     (tmp_path / "worse.jsonl").write_text("fine\n")
+    (tmp_path / "odd").write_bytes(b"\xff\n")
     (tmp_path / "torn.txt.gz").write_bytes(gzip.compress(b"fine")[:-9])
     given = [argument.format(tmp=tmp_path) for argument in arguments]
     if "--address" not in given and "--checkpoint" not in given:
@@ -141,7 +150,7 @@ def test_what_is_wrong_is_said_in_a_sentence(
         (("--device", "abacus"), "device 'abacus' is not usable here"),
         (("--device", "cuda:7"), "device 'cuda:7' is not usable here"),
         (("--certificate", "x.pem"), "TLS needs both"),
-        (("--certificate", "x.pem", "--private-key", "x.key"), "x.key"),
+        (("--certificate", "x.pem", "--private-key", "x.key"), "x.pem"),
         (("--token-file", "nowhere"), "nowhere"),
         (("--checkpoint", "nowhere"), "nowhere: no such checkpoint directory"),
     ],

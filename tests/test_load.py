@@ -228,10 +228,14 @@ async def test_the_command_writes_figures_and_a_plot(
 
 
 def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    texts = tmp_path / "texts"
-    texts.write_text('{"label": 1}\n')
+    records, texts = tmp_path / "texts.jsonl", tmp_path / "texts"
+    for record in ('{"label": 1}', '{"text": 5}'):
+        records.write_text(record)
+        assert bench.main(["--texts", str(records)]) == 1
+        assert f"{records}:1: must be a JSON object whose text" in capsys.readouterr().err
+    texts.write_bytes(b"fine\ncaf\xe9\n")
     assert bench.main(["--texts", str(texts)]) == 1
-    assert f"{texts}:1: has no text" in capsys.readouterr().err
+    assert f"{texts} is not UTF-8 in a line that begins 'caf" in capsys.readouterr().err
     texts.write_text("fine\n")
     assert bench.main(["--texts", str(texts), "--rate", "9", "--in-flight", "2"]) == 1
     assert "--rate and --in-flight are different loads" in capsys.readouterr().err
@@ -242,6 +246,36 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     texts.write_text("\n")
     assert bench.main(["--texts", str(texts)]) == 1
     assert "holds no texts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--in-flight", "0"), "--in-flight must be at least 1, not 0"),
+        (("--stream", "--streams", "-2"), "--streams must be at least 1, not -2"),
+        (("--seconds", "nan"), "--seconds must be a number above 0, not nan"),
+        (("--seconds", "inf"), "--seconds must be a number above 0, not inf"),
+        (("--rate", "-1"), "--rate must be a number above 0, not -1"),
+        (("--timeout", "0"), "--timeout must be a number above 0, not 0"),
+        (("--streams", "2"), "give --stream too"),
+        (("--stream", "--timeout", "5"), "a stream has none"),
+        (("--in-flight", "2", "--pattern", "bursty"), "leave it or --in-flight out"),
+        (("--json", "nowhere/x.json"), "there is no directory nowhere"),
+        (("--plot", "nowhere/x.svg"), "there is no directory nowhere"),
+        (("--trace", "{tmp}/trace"), "must hold times, finite ones"),
+        (("--adapter", "os:getcwd"), "makes nothing of an address"),
+        (("--address", "127.0.0.1:65536"), "must be HOST:PORT"),
+    ],
+)
+def test_a_load_that_cannot_be_is_refused_before_it_begins(
+    options: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts").write_text("fine\n")
+    (tmp_path / "trace").write_text("1\nnan\n")
+    given = [option.format(tmp=tmp_path) for option in options]
+    where = () if "--address" in given else ("--address", "127.0.0.1:1")
+    assert bench.main(["--texts", str(tmp_path / "texts"), *where, *given]) == 1
+    assert told in capsys.readouterr().err
 
 
 @given(capacity=st.floats(0.45, 1.3))

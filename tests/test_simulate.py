@@ -103,3 +103,57 @@ def test_what_cannot_be_meant(
 ) -> None:
     assert main([*BASE, *extra]) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--deadline", "nan"), "--deadline must be a number above 0, not nan"),
+        (("--deadline", "-1"), "--deadline must be a number above 0, not -1"),
+        (("--load", "inf"), "--load must be a number above 0, not inf"),
+        (("--rate", "inf"), "--rate must be a number above 0, not inf"),
+        (("--p99", "-5"), "--p99 must be a number above 0, not -5"),
+        (("--bulk", "5"), "--bulk must be in 0 to 1, not 5"),
+        (("--fixed-cost", "inf"), "both finite"),
+        (("--p99", "5", "--load", ".2", ".5"), "one policy at one load"),
+        (("--p99", "5", "--policy", "all"), "one policy at one load"),
+        (("--p99", "5", "--plot", "x.png"), "one policy at one load"),
+        (("--threshold", ".9"), "name it, --checkpoint"),
+        (("--data", "texts"), "name it, --checkpoint"),
+        (("--plot", "nowhere/x.png"), "there is no directory nowhere"),
+        (("--plot", "x.foo"), "its name must end in"),
+        (("--policy", "foo", "--checkpoint", "nowhere", "--data", "x"), "no policy 'foo'"),
+        (("--trace", "{tmp}/words"), "words must hold arrival times, one a line"),
+        (("--trace", "{tmp}/endless"), "endless must hold finite arrival times"),
+    ],
+)
+def test_what_no_run_can_have_is_refused_before_it_begins(
+    options: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words").write_text("[1,\n2]\n")
+    (tmp_path / "endless").write_text("1\n2\nnan\n")
+    assert main(["simulate", *(option.format(tmp=tmp_path) for option in options)]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_replicas_that_fail_requests_are_too_few(capsys: pytest.CaptureFixture[str]) -> None:
+    hurried = ("--rate", "2", "--deadline", "70", "--fail", "--p99", "400")
+    found = run(capsys, *hurried)
+    assert (found["failed"], found["refused"]) == (0, 0)
+    assert found["replicas"] > run(capsys, "--rate", "2", "--p99", "400")["replicas"]
+
+
+def test_a_trace_is_played_whole_or_as_far_as_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offramp.cli.simulate.REQUESTS", 20)
+    trace = tmp_path / "trace.txt"
+    times = [*range(30), *(30 + at / 4 for at in range(31))]
+    trace.write_text("\n".join(map(str, times)), encoding="utf-8")
+    assert main(["simulate", *LIMITS, *SHARES, "--trace", str(trace), "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["answered"] == 61
+    assert whole["rate"] == pytest.approx(60 / 37.5)
+    part = run(capsys, "--trace", str(trace), "--requests", "31")
+    assert part["answered"] == 31
+    assert part["rate"] == pytest.approx(1)

@@ -248,3 +248,10 @@ def test_an_interval_is_seconds(interval: str, capsys: pytest.CaptureFixture[str
         main(["127.0.0.1:1", f"--interval={interval}"])
     assert ended.value.code == 2
     assert "--interval" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["http://localhost:9464", "", "localhost:abc", "localhost:"])
+def test_what_is_no_host_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([host])
+    assert "must be HOST or HOST:PORT" in capsys.readouterr().err

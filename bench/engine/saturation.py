@@ -56,6 +56,7 @@ def plain(rehearsal: Rehearsal) -> float:
 
 def saturation(rehearsal: Rehearsal, threshold: float, rounds: int) -> dict[str, Any]:
     """The report of all variants."""
+    thresholds = sorted({*THRESHOLDS, threshold}, reverse=True)
     at_once = [0.0] * len(rehearsal.texts)
     depth = rehearsal.checkpoint.config.exit_layers
     exits: dict[float, list[int]] = {}
@@ -70,7 +71,7 @@ def saturation(rehearsal: Rehearsal, threshold: float, rounds: int) -> dict[str,
         "no exits again": lambda: engine(NEVER),
         "plain loop": lambda: plain(rehearsal),
         "one more in flight": lambda: engine(threshold, rehearsal.workers + 1),
-        **{f"threshold {one:g}": partial(engine, one) for one in THRESHOLDS},
+        **{f"threshold {one:g}": partial(engine, one) for one in thresholds},
     }
     for run in variants.values():
         run()
@@ -84,7 +85,7 @@ def saturation(rehearsal: Rehearsal, threshold: float, rounds: int) -> dict[str,
         if name == "no exits":
             continue
         report[name] = spread(seconds["no exits"], seconds[name])
-    for one in THRESHOLDS:
+    for one in thresholds:
         left = exits[one]
         speedup = depth[-1] / statistics.mean(depth[at] for at in left)
         found = report[f"threshold {one:g}"]

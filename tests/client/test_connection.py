@@ -3,6 +3,7 @@
 import asyncio
 from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 from service import PATIENCE, WordBackend, eventually, word_service
@@ -76,6 +77,44 @@ async def test_a_timeout_beyond_all_bounds_is_none(endless: float, tmp_path: Pat
 def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="above 0 seconds"):
         Client("127.0.0.1:1", timeout=timeout)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:65536", "127.0.0.1:0", "[::1]:99999"])
+def test_an_address_without_a_port_that_there_is_is_refused(address: str) -> None:
+    for client in (Client, AsyncClient):
+        with pytest.raises(ValueError, match="must be HOST:PORT"):
+            client(address)
+
+
+async def test_a_closed_client_says_so() -> None:
+    client = AsyncClient("127.0.0.1:1")
+    await client.close()
+    with pytest.raises(ValueError, match="this client is closed"):
+        await client.classify("fine")
+    with pytest.raises(ValueError, match="this client is closed"):
+        await anext(client.classify_many(["fine"]))
+    own = Client("127.0.0.1:1")
+    own.close()
+    with pytest.raises(ValueError, match="closed"):
+        own.classify("fine")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"timeout": "5"}, "a timeout must be a number of seconds, not '5'"),
+        ({"min_exit": "1"}, "min_exit must be the index of an exit, not '1'"),
+        ({"max_exit": 2**40}, "max_exit must be the index of an exit, from 0"),
+        ({"model": 5}, "model must be a name, not 5"),
+        ({"all_probabilities": "yes"}, "all_probabilities must be True or False, not 'yes'"),
+    ],
+)
+def test_a_wrong_argument_is_named(options: dict[str, Any], told: str) -> None:
+    with (
+        Client("127.0.0.1:1") as client,
+        pytest.raises((TypeError, ValueError), match=told),
+    ):
+        client.classify("fine", **options)
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "line\n", "tökén", "bell\x07"])

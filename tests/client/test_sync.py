@@ -122,7 +122,7 @@ async def test_programming_errors_are_told_before_any_call(service: WordService)
             client.classify("easy", treshold=0.5)  # type: ignore[call-arg]
         with pytest.raises(ValueError, match="not both"):
             client.classify("easy", threshold=0.5, max_accuracy_drop=0.1)
-        with pytest.raises(ValueError, match="count from 0"):
+        with pytest.raises(ValueError, match="index of an exit, from 0, not -1"):
             client.classify("easy", min_exit=-1)
         with pytest.raises(ValueError, match="above 0"):
             client.classify("easy", timeout=0)

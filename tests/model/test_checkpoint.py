@@ -1,6 +1,7 @@
 """A damaged or foreign checkpoint gets an error that names file and cause."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -138,3 +139,14 @@ def test_what_was_loaded_is_not_read_from_the_file_again(tmp_path: Path) -> None
         file.write(bytes(size - size // 2))
     for name, value in loaded.model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_who_may_read_a_checkpoint_is_for_the_umask_to_say(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(checkpoint, tmp_path / "saved")
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "saved").iterdir()}
+    assert modes == {0o640}

@@ -1,11 +1,13 @@
 """Packed hidden states equal those of transformers' own forward, every layer, every family."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModel,
@@ -17,6 +19,7 @@ from transformers import (
     RobertaConfig,
 )
 
+from offramp.model.errors import UnsupportedEncoderError
 from offramp.model.packing import PackedTokens
 from offramp.model.pretrained import load_pretrained
 from offramp.model.tokenizer import Tokens
@@ -45,19 +48,54 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_layer_of_a_mixed_batch(family: str, tmp_path: Path) -> None:
-    config: PreTrainedConfig = FAMILIES[family]
+def saved(config: PreTrainedConfig, directory: Path) -> Any:  # noqa: ANN401
+    """A random encoder of this shape in a directory, with a tokenizer of numbers."""
     torch.manual_seed(0)
-    theirs: Any = AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]
-    for parameter in theirs.parameters():
+    model: Any = AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]
+    for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    theirs.save_pretrained(tmp_path)
+    model.save_pretrained(directory)
     words = Tokenizer(models.WordLevel({str(i): i for i in range(VOCABULARY)}, unk_token="0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="0")  # type: ignore[no-untyped-call]
-    fast.save_pretrained(tmp_path)
+    fast.save_pretrained(directory)
+    return model
 
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize("change", ["renamed", "deeper", "torn", "no tokenizer"])
+def test_an_encoder_that_is_not_whole_is_refused(family: str, change: str, tmp_path: Path) -> None:
+    saved(FAMILIES[family], tmp_path)
+    weights = tmp_path / "model.safetensors"
+    match change:
+        case "renamed":
+            state = {f"prefix.{name}": value for name, value in load_file(weights).items()}
+            save_file(state, weights, metadata={"format": "pt"})
+        case "deeper":
+            config = json.loads((tmp_path / "config.json").read_text())
+            config["n_layers" if family == "distilbert" else "num_hidden_layers"] += 2
+            (tmp_path / "config.json").write_text(json.dumps(config))
+        case "torn":
+            weights.write_bytes(weights.read_bytes()[:100])
+        case _:
+            (tmp_path / "tokenizer.json").write_text("{}")
+    told = "lack [0-9]+ of its weights" if change in ("renamed", "deeper") else "cannot load"
+    with pytest.raises(UnsupportedEncoderError, match=told):
+        load_pretrained(str(tmp_path))
+
+
+def test_a_pooler_that_the_files_lack_is_none(tmp_path: Path) -> None:
+    saved(FAMILIES["bert"], tmp_path)
+    assert load_pretrained(str(tmp_path)).pooler is not None
+    weights = tmp_path / "model.safetensors"
+    state = {name: one for name, one in load_file(weights).items() if "pooler" not in name}
+    save_file(state, weights, metadata={"format": "pt"})
+    assert load_pretrained(str(tmp_path)).pooler is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_of_a_mixed_batch(family: str, tmp_path: Path) -> None:
+    theirs = saved(FAMILIES[family], tmp_path)
     encoder = load_pretrained(str(tmp_path)).encoder().eval()
     draw = random.Random(0)
     rows = [[draw.randrange(5, VOCABULARY) for _ in range(n)] for n in (7, 1, 64, 7, 20, 33)]

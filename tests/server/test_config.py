@@ -29,3 +29,9 @@ def test_names_are_those_of_the_paths(tmp_path: Path) -> None:
     ServerConfig("127.0.0.1:0", (tmp_path / "v1", link))
     with pytest.raises(ValueError, match="must have different names"):
         ServerConfig("127.0.0.1:0", (tmp_path / "current", link))
+
+
+@pytest.mark.parametrize("name", ["workers", "threads"])
+def test_no_machine_has_so_many_cores(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at most 1024, not 100000"):
+        ServerConfig("127.0.0.1:0", (Path("x"),), **{name: 100_000})  # type: ignore[arg-type]

@@ -12,8 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from service import word_service
 from wire import unary, wire
 
-from offramp.cli import bench
+from offramp.cli import bench, health
 from offramp.client import AsyncClient, UnauthenticatedError, UnavailableError
+from offramp.server.app import serve
 from offramp.server.config import ServerConfig
 
 
@@ -56,8 +57,8 @@ async def test_only_a_token_of_the_file_opens_our_services(tmp_path: Path) -> No
                 metadata = (("authorization", f"{scheme} old-secret"),)
                 assert await raw.classifier.ClassifyText(request, metadata=metadata)
         async with wire(service.address) as raw:  # probes need none
-            health = health_pb2_grpc.HealthStub(raw.channel)
-            check = await health.Check(health_pb2.HealthCheckRequest())
+            stub = health_pb2_grpc.HealthStub(raw.channel)
+            check = await stub.Check(health_pb2.HealthCheckRequest())
             assert check.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -78,6 +79,45 @@ async def test_tls(tmp_path: Path) -> None:
             assert (await client.classify("easy")).label == "yes"
         with pytest.raises(UnavailableError):
             await service.client.classify("easy", timeout=2)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "private_key", "told"),
+    [
+        ("server.key", "server.pem", "must be a certificate chain and its private key"),
+        ("server.pem", "server.pem", "must be a certificate chain and its private key"),
+        ("server.pem", "nowhere.key", "nowhere.key"),
+    ],
+)
+async def test_what_is_no_certificate_is_told_before_anything_is_loaded(
+    certificate: str, private_key: str, told: str, tmp_path: Path
+) -> None:
+    certified(tmp_path)
+    config = ServerConfig(
+        "127.0.0.1:0",
+        (tmp_path / "nowhere",),
+        certificate=tmp_path / certificate,
+        private_key=tmp_path / private_key,
+    )
+    with pytest.raises((OSError, ValueError), match=told):
+        await serve(config, print)
+
+
+async def test_a_health_check_by_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority, certificate, private_key = certified(tmp_path)
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(trusted)
+    async with word_service(tmp_path, certificate=certificate, private_key=private_key) as service:
+        asked = ["--address", service.address]
+        assert await asyncio.to_thread(health.main, [*asked, "--ca", str(trusted)]) == 0
+        assert await asyncio.to_thread(health.main, [*asked, "--tls"]) == 1  # not one of its own
+        assert await asyncio.to_thread(health.main, [*asked, "--ca", str(private_key)]) == 1
+    assert "holds no certificate in PEM" in capsys.readouterr().err
+    for option in (("--address", "127.0.0.1"), ("--timeout", "nan")):
+        assert health.main(list(option)) == 1
+    told = capsys.readouterr().err
+    assert "must be HOST:PORT" in told
+    assert "above 0 seconds" in told
 
 
 async def test_load_on_a_secured_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """How a verb gets in where a server is secured: the same options for each that calls one."""
 
 import argparse
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,19 @@ def add_access(add: Callable[..., object]) -> None:
 
 
 def credentials_of(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
-    """Those of TLS, if it is asked for; raises OSError where the authority's file is unreadable."""
+    """Those of TLS, if it is asked for.
+
+    Raises OSError where the authority's file is unreadable, ValueError where it is no such.
+    """
     if args.ca is not None:
-        return grpc.ssl_channel_credentials(args.ca.read_bytes())
+        authority: bytes = args.ca.read_bytes()
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+                cadata=authority.decode("ascii", errors="replace")
+            )
+        except (ssl.SSLError, ValueError) as error:
+            raise ValueError(f"{args.ca} holds no certificate in PEM") from error
+        return grpc.ssl_channel_credentials(authority)
     return grpc.ssl_channel_credentials() if args.tls else None
 
 
@@ -28,7 +39,7 @@ def token_of(args: argparse.Namespace) -> str | None:
     """
     if args.token_file is None:
         return None
-    lines = args.token_file.read_text(encoding="utf-8").splitlines()
+    lines = args.token_file.read_text(encoding="utf-8", errors="replace").splitlines()
     token: str | None = next(filter(None, map(str.strip, lines)), None)
     if token is None:
         raise ValueError(f"{args.token_file} holds no token; write one on a line")

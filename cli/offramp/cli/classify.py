@@ -22,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     args = _parser().parse_args(arguments)
     show = _show_json if args.json else _show_table
     try:
+        _check_where(args)
         texts = _texts(args)
         with _client(args) as client:
             return show(_classify(client, texts, _options(args), args.timeout))
@@ -76,9 +77,20 @@ def _show_table(answered: Iterator[tuple[Text, Outcome]]) -> int:
     return int(bool(errors))
 
 
+def _check_where(args: argparse.Namespace) -> None:
+    """Raise ValueError where an option would have no say."""
+    if args.address is not None and args.checkpoint is not None:
+        raise ValueError("--checkpoint is for a model in this process; leave it or --address out")
+    secured = args.tls or args.ca is not None or args.token_file is not None
+    if args.address is None and secured:
+        raise ValueError("--tls, --ca and --token-file are for a server; name it, --address")
+    if args.all_probabilities and not args.json:
+        raise ValueError("--all-probabilities are shown with --json alone; give it too")
+
+
 @contextmanager
 def _client(args: argparse.Namespace) -> Generator[Client]:
-    if args.address:
+    if args.address is not None:
         with Client(args.address, credentials=credentials_of(args), token=token_of(args)) as client:
             yield client
         return
@@ -106,7 +118,7 @@ def _texts(args: argparse.Namespace) -> Iterable[Text]:
         return list(args.texts)
     if args.file:
         return read_file(args.file)
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise ValueError("give texts, or --file FILE, or pipe texts in, one a line")
     return read_stream(sys.stdin)
 

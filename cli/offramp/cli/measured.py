@@ -59,7 +59,9 @@ def measure(
     """Serve the first texts of `data` under these limits; raises ValueError."""
     try:
         checkpoint = load_checkpoint(path, "cpu")
-        dataset = load_dataset(data, checkpoint.config.labels, columns)
+        dataset = load_dataset(
+            data, checkpoint.config.labels, columns, pairs=checkpoint.config.pairs
+        )
     except (ModelError, DataError) as error:
         raise ValueError(str(error)) from error
     texts = checkpoint.tokenizer.encode([example.pair for example in dataset.examples[:TEXTS]])

@@ -13,7 +13,7 @@ MOST_REPLICAS = 4096
 def fewest_replicas(
     rule: Rule, machine: Machine, workload: Workload, p99: float
 ) -> tuple[int, Figures] | None:
-    """Fewest replicas, each with its share of the rate, that refuse nobody and keep the p99.
+    """Fewest replicas, each with its share of the rate, that answer all and keep the p99.
 
     And the figures of one of them; None if no number of up to MOST_REPLICAS does.
     """
@@ -24,7 +24,7 @@ def fewest_replicas(
 
     def enough(replicas: int) -> bool:
         figures = figures_of(replicas)
-        return figures.p99 <= p99 and not figures.refused
+        return figures.p99 <= p99 and not figures.refused and not figures.failed
 
     high = next((count for count in _doubling() if enough(count)), None)
     if high is None:

@@ -11,10 +11,11 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 
 from offramp.cli.columns import add_columns, columns_of
+from offramp.cli.outputs import IMAGES, check_file
 from offramp.cli.replicas import MOST_REPLICAS, fewest_replicas
 from offramp.cli.simulated import Row, plot, table
 from offramp.cli.table import console
@@ -24,6 +25,7 @@ from offramp.scheduler.rules import Rule, rules
 from offramp.scheduler.workload import Workload
 
 SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
+REQUESTS = 20_000
 LOADS = (0.8,)
 PLOT_LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
@@ -32,12 +34,17 @@ def main(arguments: Sequence[str]) -> int:
     """Simulate and report; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
+        _check(args)
+        _check_numbers(args)
         machine, workload, named = _setting(args)
         rates = _rates(args, machine, workload)
         chosen = _chosen(args.policy, named)
         if args.p99 is not None:
             return _replicas(args, machine, replace(workload, rate=rates[0][1]), chosen[0][1])
-        loads = _rates(args, machine, workload, PLOT_LOADS) if args.plot else rates
+        own_loads = args.load or args.rate is not None
+        loads = (
+            _rates(args, machine, workload, PLOT_LOADS) if args.plot and not own_loads else rates
+        )
         rows: list[Row] = [
             {"policy": name, "load": load, "rate": rate, **asdict(figures)}
             for name, rule in chosen
@@ -58,14 +65,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rule]]:
     """The machine, the workload but for its rate, and the rules by name."""
-    if args.trace:
-        for name in ("plot", "load", "rate", "arrivals"):
-            if getattr(args, name) is not None:
-                raise ValueError(
-                    f"a --trace has arrivals and a load of its own; leave it or --{name} out"
-                )
-    if args.rate is not None and args.load:
-        raise ValueError("a --rate is a load; leave it or --load out")
     shares = _numbers(args.exit_shares)
     samples: tuple[tuple[int, int], ...] = ()
     if args.checkpoint:
@@ -89,8 +88,8 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
         row = machine.cost(0, 8, round(8 * measured.mean_tokens)) / 8
     else:
         fixed, row = args.fixed_cost, args.row_cost
-        if not (fixed >= 0 and row > 0):
-            raise ValueError("--fixed-cost must be at least 0 and --row-cost above 0")
+        if not (0 <= fixed < inf and 0 < row < inf):
+            raise ValueError("--fixed-cost must be at least 0 and --row-cost above 0, both finite")
         tokens = args.max_tokens or args.max_rows
         machine = Machine(
             line_cost(fixed, row),
@@ -100,11 +99,11 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
             args.slots,
             args.workers or 1,
         )
-    trace = _trace(args.trace) if args.trace else ()
+    trace = _trace(args.trace)[: args.requests] if args.trace else ()
     workload = Workload(
         rate=1.0,
         shares=shares,
-        requests=min(args.requests, len(trace) or args.requests),
+        requests=len(trace) or args.requests or REQUESTS,
         seed=args.seed,
         arrivals=args.arrivals or "poisson",
         trace=trace,
@@ -114,6 +113,42 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
         samples=samples,
     )
     return machine, workload, rules(fixed, row, args.max_rows, machine.stages)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ValueError where options exclude each other."""
+    own = [name for name in ("plot", "load", "rate", "arrivals") if getattr(args, name) is not None]
+    if args.trace and own:
+        raise ValueError(
+            f"a --trace has arrivals and a load of its own; leave it or --{own[0]} out"
+        )
+    if args.rate is not None and args.load:
+        raise ValueError("a --rate is a load; leave it or --load out")
+    if args.p99 is not None:
+        several = len(args.load or ()) > 1 or len(args.policy) > 1 or "all" in args.policy
+        if several or args.plot:
+            raise ValueError("--p99 asks of one policy at one load; give one of each and no --plot")
+    if not args.checkpoint and (args.data or args.threshold is not None):
+        raise ValueError(
+            "--data and --threshold are of a measured checkpoint; name it, --checkpoint"
+        )
+    check_file(args.plot, IMAGES)
+    _chosen(args.policy, rules(1.0, 1.0, 1, 1))
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raise ValueError of a number that is out of its range."""
+    positive = {"load": args.load or (), "rate": (args.rate,), "p99": (args.p99,)}
+    for name, values in (positive | {"deadline": (args.deadline,)}).items():
+        for value in values:
+            if value is not None and not (value > 0 and (isfinite(value) or name == "deadline")):
+                raise ValueError(f"--{name} must be a number above 0, not {value:g}")
+    for name in ("bulk", "threshold"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name} must be in 0 to 1, not {value:g}")
+    if args.requests is not None and args.requests < 1:
+        raise ValueError(f"--requests must be at least 1, not {args.requests}")
 
 
 def _rates(
@@ -148,8 +183,8 @@ def _replicas(args: argparse.Namespace, machine: Machine, workload: Workload, ru
     found = fewest_replicas(rule, machine, workload, args.p99)
     if found is None:
         print(
-            f"offramp simulate: no p99 of {args.p99:g} even with {MOST_REPLICAS} replicas;"
-            " one request alone takes longer",
+            f"offramp simulate: not all are answered with a p99 of {args.p99:g} even by"
+            f" {MOST_REPLICAS} replicas; one request alone takes longer, or than its deadline",
             file=sys.stderr,
         )
         return 1
@@ -171,7 +206,12 @@ def _numbers(words: Sequence[str]) -> list[float]:
 
 def _trace(path: Path) -> tuple[float, ...]:
     """Arrival times, one a line, from whatever zero."""
-    times = sorted(float(line) for line in path.read_text(encoding="utf-8").split())
+    try:
+        times = sorted(float(line) for line in path.read_text(encoding="utf-8").split())
+    except ValueError as error:
+        raise ValueError(f"{path} must hold arrival times, one a line: {error}") from error
+    if not all(map(isfinite, times)):
+        raise ValueError(f"{path} must hold finite arrival times")
     if len(times) < 2 or times[-1] == times[0]:
         raise ValueError(f"{path} must hold at least two different arrival times, one a line")
     return tuple(time - times[0] for time in times)
@@ -210,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--load", type=float, nargs="+", metavar="X", help="shares of capacity; 0.8 if not told")
     add("--rate", type=float, help="requests a second, instead of --load")
     add("--policy", nargs="+", default=["adaptive"], metavar="NAME", help="policies, or all")
-    add("--requests", type=int, default=20_000, metavar="N")
+    add("--requests", type=int, metavar="N", help=f"{REQUESTS} or the whole trace if not told")
     add("--seed", type=int, default=1, metavar="K")
     add("--arrivals", choices=("poisson", "bursty"), help="ten to one; poisson if not told")
     add("--trace", type=Path, help="recorded arrival times, one a line, instead of the three")

@@ -20,7 +20,7 @@ OTHER_COLUMNS = 46
 
 def console() -> Console:
     """Standard output; wide enough for the table when it is not a terminal."""
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         return Console()
     return Console(width=max(PIPED_WIDTH, shutil.get_terminal_size().columns))
 

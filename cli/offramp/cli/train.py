@@ -82,15 +82,15 @@ def main(arguments: Sequence[str]) -> int:
                 saving=saving,
                 interrupted=lambda: bool(asked),
             )
+        save_checkpoint(checkpoint, args.output)
+        state.unlink(missing_ok=True)
     except InterruptedRunError:
         kept = f"with --resume goes on from {state}" if state.exists() else "begins anew"
         print(f"offramp train: stopped; the same command {kept}")
         return INTERRUPTED
-    except (DataError, ModelError, ValueError) as error:
+    except (DataError, ModelError, OSError, ValueError) as error:
         print(f"offramp train: {error}", file=sys.stderr)
         return 1
-    save_checkpoint(checkpoint, args.output)
-    state.unlink(missing_ok=True)
     print(f"saved {args.output}; next: offramp calibrate --checkpoint {args.output} --data DEV")
     return 0
 

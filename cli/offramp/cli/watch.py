@@ -79,7 +79,7 @@ class Watch:
 def main(arguments: Sequence[str]) -> int:
     """Watch until interrupted; returns the exit status."""
     args = _parser().parse_args(arguments)
-    address = metrics_address(args.host)
+    address = args.host
     watch = Watch(address, args.interval)
     try:
         watch.scrape()
@@ -105,11 +105,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def metrics_address(host: str) -> str:
-    """HOST:PORT of HOST, which may have its port already; an IPv6 address goes in brackets."""
+    """HOST:PORT of HOST, which may have its port already; an IPv6 address goes in brackets.
+
+    Raises ArgumentTypeError of what is neither.
+    """
     try:
         return f"[{IPv6Address(host.removeprefix('[').removesuffix(']'))}]:{PORT}"
     except AddressValueError:
-        return host if ":" in host else f"{host}:{PORT}"
+        name, colon, port = host.rpartition(":")
+        if "/" in host or not (name or host) or (colon and not port.isdigit()):
+            told = f"must be HOST or HOST:PORT, like localhost:{PORT}, not {host!r}"
+            raise argparse.ArgumentTypeError(told) from None
+        return host if colon else f"{host}:{PORT}"
 
 
 def _clock() -> str:
@@ -130,7 +137,10 @@ def _interval(word: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="offramp watch", description=__doc__)
     parser.add_argument(
-        "host", metavar="HOST", help=f"of the server's metrics, HOST or HOST:PORT (default {PORT})"
+        "host",
+        type=metrics_address,
+        metavar="HOST",
+        help=f"of the server's metrics, HOST or HOST:PORT (default {PORT})",
     )
     parser.add_argument("--interval", type=_interval, default=1.0, help="seconds between two looks")
     parser.add_argument("--once", action="store_true", help="print one picture and end")

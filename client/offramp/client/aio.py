@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         service_pb.StreamClassifyTextRequest, service_pb.StreamClassifyTextResponse
     ]
 
+CLOSED = "this client is closed; make another"
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -193,6 +195,8 @@ class AsyncClient:
                 return await method(request, timeout=seconds, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 raise _translated(error) from error
+            except grpc.aio.UsageError as error:
+                raise ValueError(CLOSED) from error
 
     async def _stream(
         self,
@@ -202,9 +206,12 @@ class AsyncClient:
         timeout: float | None,  # noqa: ASYNC109
     ) -> AsyncGenerator[Any]:
         with call_span(STREAM_CLASSIFY_TEXT, self._metadata) as metadata:
-            call = self._classifier.StreamClassifyText(  # type: ignore[call-arg]
-                timeout=timeout, metadata=metadata
-            )
+            try:
+                call = self._classifier.StreamClassifyText(  # type: ignore[call-arg]
+                    timeout=timeout, metadata=metadata
+                )
+            except grpc.aio.UsageError as error:
+                raise ValueError(CLOSED) from error
             room = asyncio.Semaphore(WINDOW)
             sender = asyncio.create_task(_send(call, texts, exchange, room))
             try:

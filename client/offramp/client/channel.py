@@ -5,6 +5,7 @@ import json
 DEFAULT_TIMEOUT = 30.0
 """Seconds that a call may take when it is not told otherwise; a stream is not bounded."""
 
+LAST_PORT = 65_535
 UNBOUNDED = 1e9
 """Seconds above which a timeout is none: gRPC's clock would overflow and the call end at once."""
 
@@ -45,8 +46,12 @@ def channel_options(*, retries: bool) -> tuple[tuple[str, str | int], ...]:
 
 
 def target_of(address: str) -> str:
-    """What gRPC is to connect to; raises ValueError of a host alone, whose port it would guess."""
-    if ":" not in address:
+    """What gRPC is to connect to; raises ValueError of a host alone, whose port it would guess.
+
+    And of a port that there is not, of which it would take the remainder.
+    """
+    _, colon, port = address.rpartition(":")
+    if not colon or (port.isdigit() and not 0 < int(port) <= LAST_PORT):
         raise ValueError(f"an address must be HOST:PORT, like localhost:50051, not {address!r}")
     return address
 
@@ -68,6 +73,10 @@ def timeout_of(own: float | None, default: float | None) -> float | None:
     timeout = default if own is None else own
     if timeout is None:
         return None
-    if not timeout > 0:
+    try:
+        bounded = timeout > 0
+    except TypeError:
+        raise TypeError(f"a timeout must be a number of seconds, not {timeout!r}") from None
+    if not bounded:
         raise ValueError(f"a timeout must be above 0 seconds, not {timeout}")
     return timeout if timeout <= UNBOUNDED else None

@@ -5,6 +5,9 @@ from typing import TypedDict
 
 from offramp.v1 import classification_pb2 as pb
 
+EXITS = 2**31
+"""More than any model has; the wire can't count further."""
+
 
 class Priority(StrEnum):
     """Whether somebody waits for this one answer, or it is one of many."""
@@ -40,16 +43,7 @@ class Options(TypedDict, total=False):
 
 def options_message(options: Options) -> pb.ClassifyOptions:
     """The wire form of options; raises TypeError or ValueError on what is no option."""
-    if unknown := options.keys() - Options.__annotations__.keys():
-        known = ", ".join(Options.__annotations__)
-        raise TypeError(f"unknown options {sorted(unknown)}; there are {known}")
-    if "threshold" in options and "max_accuracy_drop" in options:
-        raise ValueError("give threshold or max_accuracy_drop, not both")
-    if options.get("min_exit", 0) < 0 or options.get("max_exit", 0) < 0:
-        raise ValueError("min_exit and max_exit count from 0")
-    for name in ("threshold", "max_accuracy_drop"):
-        if not isinstance(given := options.get(name, 0.0), int | float):
-            raise TypeError(f"{name} must be a number, not {given!r}")
+    _check(options)
     message = pb.ClassifyOptions(
         model=options.get("model", ""),
         min_exit=options.get("min_exit"),
@@ -66,3 +60,25 @@ def options_message(options: Options) -> pb.ClassifyOptions:
         action = DeadlineAction(options["deadline_action"])
         message.deadline_action = pb.DeadlineAction.Value(f"DEADLINE_ACTION_{action.name}")
     return message
+
+
+def _check(options: Options) -> None:
+    """Raise TypeError or ValueError, in words, on what is no option."""
+    if unknown := options.keys() - Options.__annotations__.keys():
+        known = ", ".join(Options.__annotations__)
+        raise TypeError(f"unknown options {sorted(unknown)}; there are {known}")
+    if "threshold" in options and "max_accuracy_drop" in options:
+        raise ValueError("give threshold or max_accuracy_drop, not both")
+    for name in ("min_exit", "max_exit"):
+        exit_index = options.get(name, 0)
+        if not isinstance(exit_index, int):
+            raise TypeError(f"{name} must be the index of an exit, not {exit_index!r}")
+        if not 0 <= exit_index < EXITS:
+            raise ValueError(f"{name} must be the index of an exit, from 0, not {exit_index}")
+    if not isinstance(model := options.get("model", ""), str):
+        raise TypeError(f"model must be a name, not {model!r}")
+    if not isinstance(every := options.get("all_probabilities", False), bool):
+        raise TypeError(f"all_probabilities must be True or False, not {every!r}")
+    for name in ("threshold", "max_accuracy_drop"):
+        if not isinstance(given := options.get(name, 0.0), int | float):
+            raise TypeError(f"{name} must be a number, not {given!r}")

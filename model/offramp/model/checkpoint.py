@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from offramp.model.calibration import Calibration
@@ -116,7 +116,8 @@ def save_checkpoint(
         name: weight.detach().to("cpu", dtype).contiguous()
         for name, weight in checkpoint.model.state_dict().items()
     }
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    # Not by `save_file`, whose file none but its owner may read.
+    (directory / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     save_calibration(checkpoint.calibration, directory)
 
 

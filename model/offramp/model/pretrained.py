@@ -50,6 +50,9 @@ DISTILBERT_LAYER = {
     "norm": "output_layer_norm",
 }
 DISTILBERT_QKV = ("attention.q_lin", "attention.k_lin", "attention.v_lin")
+POOLER = "pooler."
+"""Weights that many encoders come without; then there is none to start from."""
+
 FAMILIES = ("bert", "roberta", "distilbert", "electra")
 
 
@@ -66,18 +69,28 @@ def load_pretrained(name: str) -> PretrainedEncoder:
     try:
         config = AutoConfig.from_pretrained(name)
         shape = encoder_config(config)
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+        model, told = AutoModel.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError) as error:
+    except UnsupportedEncoderError:
+        raise
+    except Exception as error:
         cause = str(error).partition("\n")[0]
         raise UnsupportedEncoderError(f"cannot load the encoder {name!r}: {cause}") from error
+    missing = sorted(key for key in told["missing_keys"] if not key.startswith(POOLER))
+    if missing:
+        raise UnsupportedEncoderError(
+            f"the files of the encoder {name!r} lack {len(missing)} of its weights, such as"
+            f" {missing[0]}; its config may be another model's"
+        )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UnsupportedEncoderError(f"{name!r} has no fast tokenizer (tokenizer.json)")
     state = model.state_dict()
     pooler = (
         {part: state[f"pooler.dense.{part}"] for part in ("weight", "bias")}
-        if ("pooler.dense.weight" in state)
+        if "pooler.dense.weight" in state and "pooler.dense.weight" not in told["missing_keys"]
         else None
     )
     return PretrainedEncoder(shape, rename_weights(shape, state), backend.to_str(), pooler)

@@ -21,7 +21,7 @@ from offramp.server.swap import Swap
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.setup import OFF, Telemetry
-from offramp.server.transport import check_address, open_port
+from offramp.server.transport import check_address, check_files, open_port
 from offramp.server.vitals import looked_at
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -125,6 +125,7 @@ async def serve(
     changed = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     check_address(config.address)
+    check_files(config)
     with _signals_end_it(sys.exit):
         app = App(config, telemetry)
     signalled = asyncio.Event()

@@ -13,6 +13,7 @@ HARD_LIMIT = 4
 """gRPC itself cuts messages off at so many times the limit, above which we refuse them in words."""
 
 MOST = 2**31 - 1
+MOST_THREADS = 1024
 """gRPC's options are numbers of 32 bits."""
 
 
@@ -121,6 +122,8 @@ class ServerConfig:
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
         for name, most in (
+            ("workers", MOST_THREADS),
+            ("threads", MOST_THREADS),
             ("max_message_bytes", MOST // HARD_LIMIT),
             ("max_connection_age", MOST // 1000),  # gRPC counts in milliseconds
         ):

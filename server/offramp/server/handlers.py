@@ -90,22 +90,20 @@ def with_status(method: MethodDescriptor, behavior: Behavior) -> Behavior:
 
     async def run(request: object, context: Context) -> object:
         try:
-            return await answered(request, context)
-        except grpc.aio.InternalError as error:  # of a write, or of what tells the status
-            raise asyncio.CancelledError from error
-
-    async def answered(request: object, context: Context) -> object:
-        try:
             return await behavior(request, context)
-        except (grpc.aio.AbortError, grpc.aio.InternalError):
+        except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError as error:
+            raise asyncio.CancelledError from error
         except Exception as error:  # noqa: BLE001 - whatever a handler raises
             if type(error) not in TABLE:
                 log_event(Event.FAILURE, "a call failed unexpectedly", logging.ERROR, error)
             status = status_of(error)
-            await context.abort(
-                CODES[status.code], status.message, trailing_metadata(error, status)
-            )
+            metadata = trailing_metadata(error, status)
+            try:
+                await context.abort(CODES[status.code], status.message, metadata)
+            except grpc.aio.InternalError as gone:
+                raise asyncio.CancelledError from gone
 
     return run
 

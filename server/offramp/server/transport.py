@@ -1,6 +1,7 @@
 """The port: gRPC's options, TLS, tokens; what the configuration says of them, read from files."""
 
 import socket
+import ssl
 from pathlib import Path
 
 import grpc
@@ -40,6 +41,27 @@ def check_address(address: str) -> None:
         raise OSError(f"cannot listen on {address}: {error.strerror}") from error
 
 
+def check_files(config: ServerConfig) -> None:
+    """Raise OSError or ValueError where TLS or tokens cannot be had of their files."""
+    if config.token_file is not None:
+        read_tokens(config.token_file)
+    if config.certificate is None or config.private_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            config.certificate, config.private_key, password=lambda: ""
+        )
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"{config.certificate} and {config.private_key} must be a certificate chain and its"
+            f" private key, not encrypted, both in PEM: {error.reason or error}"
+        ) from error
+    except FileNotFoundError:  # which does not say which
+        for path in (config.certificate, config.private_key):
+            path.read_bytes()
+        raise
+
+
 def open_port(server: grpc.aio.Server, config: ServerConfig) -> int:
     """Listen on the configured address, with TLS if there is a certificate; returns the port.
 
@@ -56,7 +78,8 @@ def open_port(server: grpc.aio.Server, config: ServerConfig) -> int:
 
 def read_tokens(path: Path) -> tuple[str, ...]:
     """The tokens in a file, one a line; raises OSError, or ValueError if it holds none."""
-    tokens = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+    text = path.read_text(encoding="utf-8", errors="replace")
+    tokens = tuple(filter(None, map(str.strip, text.splitlines())))
     if not tokens or not all(token.isascii() and token.isprintable() for token in tokens):
         raise ValueError(f"{path} must hold tokens of printable ASCII, one a line")
     return tokens

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 
 BURST = 0.5
@@ -48,8 +49,8 @@ def read_trace(path: Path) -> list[float]:
         times = sorted(float(value) for value in found)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is no trace (one number of seconds a line): {error}") from error
-    if not times:
-        raise ValueError(f"{path} holds no times")
+    if not times or not all(map(isfinite, times)):
+        raise ValueError(f"{path} must hold times, finite ones")
     return [value - times[0] for value in times]
 
 

@@ -116,5 +116,8 @@ def adapter(name: str, address: str) -> Target:
         make = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"no adapter {name!r}: {error}") from error
-    target: Target = make(address)
+    try:
+        target: Target = make(address)
+    except TypeError as error:
+        raise ValueError(f"the adapter {name!r} makes nothing of an address: {error}") from error
     return target
