@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import inf
 from pathlib import Path
 
 import grpc
 import uvloop
 
-from offramp.cli.access import add_access, credentials_of, token_of
+from offramp.cli.access import credentials_of, token_of
 from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
+from offramp.cli.load.options import RATE, TIMEOUT, check, parse
 from offramp.cli.load.plot import latency_plot
 from offramp.cli.load.report import Summary, circumstances, summarize, yardstick
 from offramp.cli.load.run import (
@@ -30,20 +30,17 @@ from offramp.cli.texts import read_file
 from offramp.client import OfframpError, Options, Text
 
 WARM_UP_SECONDS = 1.0
-TIMEOUT = 30.0
-RATE = 50.0
 REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
 """Answers that say that the options are wrong."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Generate load; returns the exit status."""
-    args = _parser().parse_args(arguments)
+    args = parse(arguments, __doc__)
     try:
         check_file(args.json)
         check_file(args.plot)
-        _check_one_load(args)
-        _check_numbers(args)
+        check(args)
         texts = read_texts(args.texts)
         trace = read_trace(args.trace) if args.trace else None
         target = adapter(args.adapter, args.address) if args.adapter else _offramp(args)
@@ -119,39 +116,6 @@ async def _load(
         return await open_loop(target, texts, due), None
 
 
-def _check_one_load(args: argparse.Namespace) -> None:
-    """Raise ValueError where loads exclude each other: one of them would have no say."""
-    given = {
-        "--rate": args.rate is not None,
-        "--trace": args.trace is not None,
-        "--in-flight": args.in_flight is not None,
-        "--saturate": args.saturate,
-    }
-    loads = [name for name, told in given.items() if told]
-    if len(loads) > 1:
-        raise ValueError(f"{' and '.join(loads)} are different loads; give one of them")
-    if args.in_flight is not None and args.stream:
-        raise ValueError("--in-flight counts calls; fill streams with --stream --saturate")
-    if args.pattern is not None and len(loads) == 1 and loads[0] != "--rate":
-        raise ValueError(f"--pattern is how a --rate comes; leave it or {loads[0]} out")
-    if args.streams != 1 and not args.stream:
-        raise ValueError("--streams counts streams; give --stream too")
-    if args.timeout is not None and args.stream:
-        raise ValueError("--timeout is a call's; a stream has none")
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    """Raise ValueError of a number that no run can have."""
-    for name in ("seconds", "rate", "timeout"):
-        value = getattr(args, name)
-        if value is not None and not 0 < value < inf:
-            raise ValueError(f"--{name} must be a number above 0, not {value:g}")
-    for name in ("in_flight", "streams"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-
-
 def _offramp(args: argparse.Namespace) -> OfframpTarget:
     options = Options()
     if args.threshold is not None:
@@ -178,36 +142,3 @@ def _print(summary: Summary, found: Saturation | None) -> None:
         print(f"exit {exit_index:<7} {share:6.1%} {'█' * round(share * 40)}")
     if summary.mean_layers is not None:
         print(f"mean layers  {summary.mean_layers:.2f}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="offramp bench",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--address", default="127.0.0.1:50051", help="HOST:PORT of the server")
-    add_access(add)
-    add(
-        "--texts",
-        type=Path,
-        required=True,
-        help="a text a line, or .jsonl; each also .gz",
-    )
-    add("--seconds", type=float, default=20.0, help="length of the run, or of each probe")
-    add("--rate", type=float, help=f"texts a second, open loop; {RATE:g} if no load is told")
-    add("--pattern", choices=list(Pattern), help="bursty is ten to one; poisson if not told")
-    add("--trace", type=Path, help="file of due times in seconds instead of rate and pattern")
-    add("--seed", type=int, default=0)
-    add("--stream", action="store_true", help="over streams, not a call a text")
-    add("--streams", type=int, default=1, help="streams at once")
-    add("--in-flight", type=int, help="closed loop with so many calls under way instead")
-    add("--saturate", action="store_true", help="search the highest rate that is sustained")
-    add("--threshold", type=float, help="score at which a text leaves; 1 is full depth")
-    add("--model", help="the served model; the server's first by default")
-    add("--timeout", type=float, help=f"seconds a call may take; {TIMEOUT:g} if not told")
-    add("--adapter", help="MODULE:CALLABLE that makes another server's target of the address")
-    add("--json", type=Path, help="write the figures and their circumstances")
-    add("--plot", type=Path, help="write latency by percentile as SVG")
-    return parser

@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from math import inf, isfinite
 from pathlib import Path
 
-from offramp.cli.columns import add_columns, columns_of
-from offramp.cli.outputs import IMAGES, check_file
+from offramp.cli.columns import columns_of
 from offramp.cli.replicas import MOST_REPLICAS, fewest_replicas
+from offramp.cli.simulate_options import REQUESTS, check, chosen_rules, parse
 from offramp.cli.simulated import Row, plot, table
 from offramp.cli.table import console
 from offramp.scheduler.experiment import Machine, line_cost, run
@@ -24,21 +24,18 @@ from offramp.scheduler.request import DeadlineAction
 from offramp.scheduler.rules import Rule, rules
 from offramp.scheduler.workload import Workload
 
-SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
-REQUESTS = 20_000
 LOADS = (0.8,)
 PLOT_LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Simulate and report; returns the exit status."""
-    args = _parser().parse_args(arguments)
+    args = parse(arguments, __doc__)
     try:
-        _check(args)
-        _check_numbers(args)
+        check(args)
         machine, workload, named = _setting(args)
         rates = _rates(args, machine, workload)
-        chosen = _chosen(args.policy, named)
+        chosen = chosen_rules(args.policy, named)
         if args.p99 is not None:
             return _replicas(args, machine, replace(workload, rate=rates[0][1]), chosen[0][1])
         own_loads = args.load or args.rate is not None
@@ -115,42 +112,6 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
     return machine, workload, rules(fixed, row, args.max_rows, machine.stages)
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raise ValueError where options exclude each other."""
-    own = [name for name in ("plot", "load", "rate", "arrivals") if getattr(args, name) is not None]
-    if args.trace and own:
-        raise ValueError(
-            f"a --trace has arrivals and a load of its own; leave it or --{own[0]} out"
-        )
-    if args.rate is not None and args.load:
-        raise ValueError("a --rate is a load; leave it or --load out")
-    if args.p99 is not None:
-        several = len(args.load or ()) > 1 or len(args.policy) > 1 or "all" in args.policy
-        if several or args.plot:
-            raise ValueError("--p99 asks of one policy at one load; give one of each and no --plot")
-    if not args.checkpoint and (args.data or args.threshold is not None):
-        raise ValueError(
-            "--data and --threshold are of a measured checkpoint; name it, --checkpoint"
-        )
-    check_file(args.plot, IMAGES)
-    _chosen(args.policy, rules(1.0, 1.0, 1, 1))
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    """Raise ValueError of a number that is out of its range."""
-    positive = {"load": args.load or (), "rate": (args.rate,), "p99": (args.p99,)}
-    for name, values in (positive | {"deadline": (args.deadline,)}).items():
-        for value in values:
-            if value is not None and not (value > 0 and (isfinite(value) or name == "deadline")):
-                raise ValueError(f"--{name} must be a number above 0, not {value:g}")
-    for name in ("bulk", "threshold"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"--{name} must be in 0 to 1, not {value:g}")
-    if args.requests is not None and args.requests < 1:
-        raise ValueError(f"--requests must be at least 1, not {args.requests}")
-
-
 def _rates(
     args: argparse.Namespace,
     machine: Machine,
@@ -167,15 +128,6 @@ def _rates(
     if args.rate is not None and not loads:
         return [(args.rate / capacity, args.rate)]
     return [(load, load * capacity) for load in loads or args.load or LOADS]
-
-
-def _chosen(names: Sequence[str], named: dict[str, Rule]) -> list[tuple[str, Rule]]:
-    if "all" in names:
-        return list(named.items())
-    for name in names:
-        if name not in named:
-            raise ValueError(f"no policy {name!r}; there are {', '.join(named)} and all")
-    return [(name, named[name]) for name in names]
 
 
 def _replicas(args: argparse.Namespace, machine: Machine, workload: Workload, rule: Rule) -> int:
@@ -215,53 +167,3 @@ def _trace(path: Path) -> tuple[float, ...]:
     if len(times) < 2 or times[-1] == times[0]:
         raise ValueError(f"{path} must hold at least two different arrival times, one a line")
     return tuple(time - times[0] for time in times)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="offramp simulate",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--fixed-cost", type=float, default=64.0, metavar="A", help="cost of a step, however small")
-    add("--row-cost", type=float, default=1.0, metavar="C", help="cost of each row of a step")
-    add("--max-rows", type=int, default=32, metavar="B", help="rows of a batch at most")
-    add("--max-tokens", type=int, default=0, help="tokens of a batch at most; 0: 512, or the rows")
-    add(
-        "--slots",
-        type=int,
-        default=0,
-        help="requests between stages at most; 0: no bound, or two batches with --checkpoint",
-    )
-    add(
-        "--workers",
-        type=int,
-        default=0,
-        help="steps that run at the same time; 0: one, or a server's default with --checkpoint",
-    )
-    add(
-        "--exit-shares",
-        nargs="+",
-        default=[" ".join(map(str, SHARES))],
-        metavar="S",
-        help="share of requests that leaves at each exit",
-    )
-    add("--load", type=float, nargs="+", metavar="X", help="shares of capacity; 0.8 if not told")
-    add("--rate", type=float, help="requests a second, instead of --load")
-    add("--policy", nargs="+", default=["adaptive"], metavar="NAME", help="policies, or all")
-    add("--requests", type=int, metavar="N", help=f"{REQUESTS} or the whole trace if not told")
-    add("--seed", type=int, default=1, metavar="K")
-    add("--arrivals", choices=("poisson", "bursty"), help="ten to one; poisson if not told")
-    add("--trace", type=Path, help="recorded arrival times, one a line, instead of the three")
-    add("--deadline", type=float, default=inf, help="time from arrival to deadline")
-    add("--fail", action="store_true", help="fail at the deadline instead of the best answer")
-    add("--bulk", type=float, default=0.0, help="share of bulk requests")
-    add("--checkpoint", type=Path, help="measure costs, exits and lengths from it, on this machine")
-    add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
-    add_columns(add)
-    add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
-    add("--p99", type=float, help="answer how many replicas keep the p99 within this")
-    add("--plot", type=Path, help="write latency against load as an image here")
-    add("--json", action="store_true", help="print JSON instead of a table")
-    return parser

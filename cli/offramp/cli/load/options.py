@@ -1,0 +1,84 @@
+"""The options of `offramp bench`, and which of them can be meant together."""
+
+import argparse
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+
+from offramp.cli.access import add_access
+from offramp.cli.load.arrivals import Pattern
+
+TIMEOUT = 30.0
+RATE = 50.0
+
+
+def parse(arguments: Sequence[str], description: str | None) -> argparse.Namespace:
+    """Read the arguments; exits where they are none."""
+    return _parser(description).parse_args(arguments)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise ValueError where an option would have no say, or no run can have its number."""
+    _check_numbers(args)
+    given = {
+        "--rate": args.rate is not None,
+        "--trace": args.trace is not None,
+        "--in-flight": args.in_flight is not None,
+        "--saturate": args.saturate,
+    }
+    loads = [name for name, told in given.items() if told]
+    if len(loads) > 1:
+        raise ValueError(f"{' and '.join(loads)} are different loads; give one of them")
+    if args.in_flight is not None and args.stream:
+        raise ValueError("--in-flight counts calls; fill streams with --stream --saturate")
+    if args.pattern is not None and len(loads) == 1 and loads[0] != "--rate":
+        raise ValueError(f"--pattern is how a --rate comes; leave it or {loads[0]} out")
+    if args.streams != 1 and not args.stream:
+        raise ValueError("--streams counts streams; give --stream too")
+    if args.timeout is not None and args.stream:
+        raise ValueError("--timeout is a call's; a stream has none")
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raise ValueError of a number that no run can have."""
+    for name in ("seconds", "rate", "timeout"):
+        value = getattr(args, name)
+        if value is not None and not 0 < value < inf:
+            raise ValueError(f"--{name} must be a number above 0, not {value:g}")
+    for name in ("in_flight", "streams"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="offramp bench",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--address", default="127.0.0.1:50051", help="HOST:PORT of the server")
+    add_access(add)
+    add(
+        "--texts",
+        type=Path,
+        required=True,
+        help="a text a line, or .jsonl; each also .gz",
+    )
+    add("--seconds", type=float, default=20.0, help="length of the run, or of each probe")
+    add("--rate", type=float, help=f"texts a second, open loop; {RATE:g} if no load is told")
+    add("--pattern", choices=list(Pattern), help="bursty is ten to one; poisson if not told")
+    add("--trace", type=Path, help="file of due times in seconds instead of rate and pattern")
+    add("--seed", type=int, default=0)
+    add("--stream", action="store_true", help="over streams, not a call a text")
+    add("--streams", type=int, default=1, help="streams at once")
+    add("--in-flight", type=int, help="closed loop with so many calls under way instead")
+    add("--saturate", action="store_true", help="search the highest rate that is sustained")
+    add("--threshold", type=float, help="score at which a text leaves; 1 is full depth")
+    add("--model", help="the served model; the server's first by default")
+    add("--timeout", type=float, help=f"seconds a call may take; {TIMEOUT:g} if not told")
+    add("--adapter", help="MODULE:CALLABLE that makes another server's target of the address")
+    add("--json", type=Path, help="write the figures and their circumstances")
+    add("--plot", type=Path, help="write latency by percentile as SVG")
+    return parser

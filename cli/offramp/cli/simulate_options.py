@@ -1,0 +1,115 @@
+"""The options of `offramp simulate`, and which of them can be meant together."""
+
+import argparse
+from collections.abc import Sequence
+from math import inf, isfinite
+from pathlib import Path
+
+from offramp.cli.columns import add_columns
+from offramp.cli.outputs import IMAGES, check_file
+from offramp.scheduler.rules import Rule, rules
+
+SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
+REQUESTS = 20_000
+
+
+def parse(arguments: Sequence[str], description: str | None) -> argparse.Namespace:
+    """Read the arguments; exits where they are none."""
+    return _parser(description).parse_args(arguments)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise ValueError where options exclude each other, or one is out of its range."""
+    _check_numbers(args)
+    own = [name for name in ("plot", "load", "rate", "arrivals") if getattr(args, name) is not None]
+    if args.trace and own:
+        raise ValueError(
+            f"a --trace has arrivals and a load of its own; leave it or --{own[0]} out"
+        )
+    if args.rate is not None and args.load:
+        raise ValueError("a --rate is a load; leave it or --load out")
+    if args.p99 is not None:
+        several = len(args.load or ()) > 1 or len(args.policy) > 1 or "all" in args.policy
+        if several or args.plot:
+            raise ValueError("--p99 asks of one policy at one load; give one of each and no --plot")
+    if not args.checkpoint and (args.data or args.threshold is not None):
+        raise ValueError(
+            "--data and --threshold are of a measured checkpoint; name it, --checkpoint"
+        )
+    check_file(args.plot, IMAGES)
+    chosen_rules(args.policy, rules(1.0, 1.0, 1, 1))
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raise ValueError of a number that is out of its range."""
+    positive = {"load": args.load or (), "rate": (args.rate,), "p99": (args.p99,)}
+    for name, values in (positive | {"deadline": (args.deadline,)}).items():
+        for value in values:
+            if value is not None and not (value > 0 and (isfinite(value) or name == "deadline")):
+                raise ValueError(f"--{name} must be a number above 0, not {value:g}")
+    for name in ("bulk", "threshold"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name} must be in 0 to 1, not {value:g}")
+    if args.requests is not None and args.requests < 1:
+        raise ValueError(f"--requests must be at least 1, not {args.requests}")
+
+
+def chosen_rules(names: Sequence[str], named: dict[str, Rule]) -> list[tuple[str, Rule]]:
+    """The rules of these names, all of them if one is `all`; raises ValueError."""
+    if "all" in names:
+        return list(named.items())
+    for name in names:
+        if name not in named:
+            raise ValueError(f"no policy {name!r}; there are {', '.join(named)} and all")
+    return [(name, named[name]) for name in names]
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="offramp simulate",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--fixed-cost", type=float, default=64.0, metavar="A", help="cost of a step, however small")
+    add("--row-cost", type=float, default=1.0, metavar="C", help="cost of each row of a step")
+    add("--max-rows", type=int, default=32, metavar="B", help="rows of a batch at most")
+    add("--max-tokens", type=int, default=0, help="tokens of a batch at most; 0: 512, or the rows")
+    add(
+        "--slots",
+        type=int,
+        default=0,
+        help="requests between stages at most; 0: no bound, or two batches with --checkpoint",
+    )
+    add(
+        "--workers",
+        type=int,
+        default=0,
+        help="steps that run at the same time; 0: one, or a server's default with --checkpoint",
+    )
+    add(
+        "--exit-shares",
+        nargs="+",
+        default=[" ".join(map(str, SHARES))],
+        metavar="S",
+        help="share of requests that leaves at each exit",
+    )
+    add("--load", type=float, nargs="+", metavar="X", help="shares of capacity; 0.8 if not told")
+    add("--rate", type=float, help="requests a second, instead of --load")
+    add("--policy", nargs="+", default=["adaptive"], metavar="NAME", help="policies, or all")
+    add("--requests", type=int, metavar="N", help=f"{REQUESTS} or the whole trace if not told")
+    add("--seed", type=int, default=1, metavar="K")
+    add("--arrivals", choices=("poisson", "bursty"), help="ten to one; poisson if not told")
+    add("--trace", type=Path, help="recorded arrival times, one a line, instead of the three")
+    add("--deadline", type=float, default=inf, help="time from arrival to deadline")
+    add("--fail", action="store_true", help="fail at the deadline instead of the best answer")
+    add("--bulk", type=float, default=0.0, help="share of bulk requests")
+    add("--checkpoint", type=Path, help="measure costs, exits and lengths from it, on this machine")
+    add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
+    add_columns(add)
+    add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
+    add("--p99", type=float, help="answer how many replicas keep the p99 within this")
+    add("--plot", type=Path, help="write latency against load as an image here")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser
