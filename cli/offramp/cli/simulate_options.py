@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 
 from offramp.cli.columns import add_columns
+from offramp.cli.numbers import check_above_zero, check_at_least_one
 from offramp.cli.outputs import IMAGES, check_file
 from offramp.scheduler.rules import Rule, rules
 
@@ -42,17 +43,17 @@ def check(args: argparse.Namespace) -> None:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raise ValueError of a number that is out of its range."""
-    positive = {"load": args.load or (), "rate": (args.rate,), "p99": (args.p99,)}
-    for name, values in (positive | {"deadline": (args.deadline,)}).items():
-        for value in values:
-            if value is not None and not (value > 0 and (isfinite(value) or name == "deadline")):
-                raise ValueError(f"--{name} must be a number above 0, not {value:g}")
+    for load in args.load or ():
+        check_above_zero("--load", load)
+    check_above_zero("--rate", args.rate)
+    check_above_zero("--p99", args.p99)
+    if args.deadline != inf:
+        check_above_zero("--deadline", args.deadline)
+    check_at_least_one("--requests", args.requests)
     for name in ("bulk", "threshold"):
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"--{name} must be in 0 to 1, not {value:g}")
-    if args.requests is not None and args.requests < 1:
-        raise ValueError(f"--requests must be at least 1, not {args.requests}")
 
 
 def chosen_rules(names: Sequence[str], named: dict[str, Rule]) -> list[tuple[str, Rule]]:

@@ -20,6 +20,7 @@ is bounded by the token limit and not by the text. Words of real text average un
 
 
 GAP, GAPS = re.compile(r"\s{2,}"), 16
+"""Spaces between words, and how many times what is read of a text they may make of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,6 @@ class TextTokenizer:
         limit = self._max_characters
         cut, short = [], []
         for text, pair in inputs:
-            if len(text) <= limit and (pair is None or len(pair) <= limit):
-                cut.append((text, pair))
-                short.append(False)
-                continue
             first, lost = _cut(text, limit)
             second, lost_too = (None, False) if pair is None else _cut(pair, limit)
             cut.append((first, second))

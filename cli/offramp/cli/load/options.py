@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from math import inf
 from pathlib import Path
 
 from offramp.cli.access import add_access
 from offramp.cli.load.arrivals import Pattern
+from offramp.cli.numbers import check_above_zero, check_at_least_one
 
 TIMEOUT = 30.0
 RATE = 50.0
@@ -41,14 +41,11 @@ def check(args: argparse.Namespace) -> None:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raise ValueError of a number that no run can have."""
-    for name in ("seconds", "rate", "timeout"):
-        value = getattr(args, name)
-        if value is not None and not 0 < value < inf:
-            raise ValueError(f"--{name} must be a number above 0, not {value:g}")
-    for name in ("in_flight", "streams"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    check_above_zero("--seconds", args.seconds)
+    check_above_zero("--rate", args.rate)
+    check_above_zero("--timeout", args.timeout)
+    check_at_least_one("--in-flight", args.in_flight)
+    check_at_least_one("--streams", args.streams)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
