@@ -46,12 +46,15 @@ def card_limits(device: torch.device) -> dict[str, float]:
 
 
 def stages(
-    checkpoint: Checkpoint, make: type[ResidentStages], device: torch.device, peak: float
+    checkpoint: Checkpoint,
+    make: type[ResidentStages],
+    device: torch.device,
+    peak: float,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> dict[int, Any]:
-    """Device time of full steps of two layers by tokens, and the share of the card's own rate."""
+    """Device time of full steps of stage 1 by tokens, and the share of the card's own rate."""
     config, limits = checkpoint.config, Limits()
-    temperatures = checkpoint.calibration.temperatures
-    resident = make(checkpoint.model, temperatures, limits.slots, torch.bfloat16, device)
+    resident = make(checkpoint.model, checkpoint.calibration, limits.slots, dtype, device)
     steps = GraphedSteps(resident, limits.rows, limits.tokens, device)
     steps.capture()
     found: dict[int, Any] = {}

@@ -19,6 +19,9 @@ from offramp.server.device import DeviceBackend
 LENGTHS_SHORT = (8, 48)
 LENGTHS_LONG = (128, 256)
 
+DIFFERENT = 2000
+"""Different rows among the requests of a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -65,10 +68,7 @@ def rows(count: int, seed: int, *ranges: tuple[int, int]) -> list[Tokens]:
     """Random token ids with lengths drawn from each range in turn."""
     draw = random.Random(seed)
     lengths = [draw.randint(*ranges[index % len(ranges)]) for index in range(count)]
-    return [
-        Tokens(tuple(draw.choices(range(1000, 30_000), k=n)), (0,) * n, truncated=False)
-        for n in lengths
-    ]
+    return [Tokens.of(draw.choices(range(1000, 30_000), k=n)) for n in lengths]
 
 
 def backend_of(

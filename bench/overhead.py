@@ -35,7 +35,7 @@ from offramp.cli.bench import read_texts
 from offramp.cli.load.report import circumstances, yardstick
 from offramp.model.checkpoint import Checkpoint
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.request import Reading
+from offramp.scheduler.reading import Reading
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
 from offramp.server.garbage import settle

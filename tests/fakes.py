@@ -7,15 +7,9 @@ from offramp.scheduler.backend import Batch
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.policy import Adaptive, Policy
+from offramp.scheduler.reading import Reading
 from offramp.scheduler.relief import Relief
-from offramp.scheduler.request import (
-    DeadlineAction,
-    Departure,
-    Priority,
-    Reading,
-    Request,
-    Terms,
-)
+from offramp.scheduler.request import DeadlineAction, Departure, Priority, Request, Terms
 from offramp.scheduler.scheduler import Scheduler
 
 

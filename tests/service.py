@@ -18,7 +18,8 @@ from offramp.model.checkpoint import Checkpoint
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.errors import DeadlineUnreachableError
-from offramp.scheduler.request import Reading, Terms
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
@@ -64,7 +65,7 @@ class WordBackend:
             return cast("list[Reading]", [None] * len(words))
         return [self._read(row, batch.stage) for row in words]
 
-    def _read(self, row: tuple[int, ...], stage: int) -> Reading:
+    def _read(self, row: Sequence[int], stage: int) -> Reading:
         sure = 0.9 if word("easy") in row or word("shift") in row else 0.6 + stage / 10
         if word("shift") in row and stage == 0:
             return Reading(0, sure, (sure, 1 - sure))
@@ -83,7 +84,7 @@ class WordBackend:
         assert await asyncio.to_thread(self.plugged.wait, PATIENCE)
 
 
-def _words(payload: object) -> tuple[int, ...]:
+def _words(payload: object) -> Sequence[int]:
     assert isinstance(payload, Tokens)
     return payload.ids
 

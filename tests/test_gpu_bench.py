@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from gpu import main
-from gpu_engine import throughput
+from gpu_engine import at_full_depth, at_recorded_exits, at_threshold, summary, throughput
 from gpu_equality import equality
 from gpu_subjects import Limits, backend_of, rows
 from tiny import tiny_checkpoint
@@ -29,10 +29,7 @@ def test_too_few_requests_are_refused_before_anything_is_measured(
 
 
 def small_rows() -> list[Tokens]:
-    return [
-        Tokens(tuple(i % 8 for i in row.ids), row.types, truncated=False)
-        for row in rows(12, 0, (1, 9))
-    ]
+    return [Tokens.of(i % 8 for i in row.ids) for row in rows(12, 0, (1, 9))]
 
 
 def test_every_precision_is_compared(tmp_path: Path) -> None:
@@ -53,7 +50,17 @@ async def test_an_engine_with_recorded_exits(tmp_path: Path) -> None:
     backend = backend_of(checkpoint, CPU, Precision.FLOAT32, SMALL)
     exits = checkpoint.config.exit_layers
     cost = CostModel(len(exits))
-    full = await throughput(exits, backend, cost, SMALL, small_rows() * 40, early=False)
-    early = await throughput(exits, backend, cost, SMALL, small_rows() * 40, early=True)
+    many = small_rows() * 40
+    full, early, sure = [
+        await throughput(exits, backend, cost, SMALL, work)
+        for work in (
+            at_full_depth(many, len(exits)),
+            at_recorded_exits(many, len(exits)),
+            at_threshold(many, len(exits), 0.0),
+        )
+    ]
     assert full["mean_layers"] == checkpoint.config.encoder.layers
     assert 1 <= early["mean_layers"] < full["mean_layers"]
+    assert sure["mean_layers"] == exits[0]
+    gain = summary([(full, sure)])["share_of_oracle"]
+    assert gain * full["mean_layers"] == pytest.approx(sure["per_second"] / full["per_second"])

@@ -23,7 +23,8 @@ from offramp.cli.load.report import circumstances
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.request import Reading, Request, Terms
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Request, Terms
 from offramp.server.backend import TorchBackend
 
 ROUNDS = 5

@@ -19,7 +19,8 @@ from typing import Any
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.policy import Adaptive
-from offramp.scheduler.request import Departure, Priority, Reading, Request, Terms
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Departure, Priority, Request, Terms
 from offramp.scheduler.scheduler import Scheduler
 
 HELD = (10, 1_000, 100_000)

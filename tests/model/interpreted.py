@@ -19,14 +19,18 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
+from offramp.model.calibration import Calibration
 from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.fused import FusedStages, fits
 from offramp.model.graphs import EagerSteps
 from offramp.model.resident import ResidentStages, rows_of, token_buckets
+from offramp.model.rules import ExitRule
 from offramp.model.trial import TOLERANCES, largest_difference
 
 CPU = torch.device("cpu")
+RULE = ExitRule(powers=(0.7, 1.0), exponents=(1.0, 2.5))
+CALIBRATION = Calibration((1.3, 0.8), 0.9, (), RULE)
 BERT = EncoderConfig(
     family="bert",
     vocab_size=30,
@@ -75,7 +79,7 @@ def model_of(encoder: EncoderConfig, pooling: Pooling) -> MultiExitModel:
 def differences(model: MultiExitModel, dtype: torch.dtype) -> float:
     """The largest difference of a reading in these steps."""
     runners = [
-        EagerSteps(kind(deepcopy(model), (1.3, 0.8), 6, dtype, CPU), 4, 128, CPU)
+        EagerSteps(kind(deepcopy(model), CALIBRATION, 6, dtype, CPU), 4, 128, CPU)
         for kind in (ResidentStages, FusedStages)
     ]
     largest = 0.0
@@ -106,7 +110,7 @@ def numbers_beyond(tokens: int) -> int:
         made.append(torch.full((count + ROOM,), -1, **settings))
         return made[-1][:count]
 
-    stages = FusedStages(model_of(BERT, Pooling.MEAN), (1.3, 0.8), 6, torch.float32, CPU)
+    stages = FusedStages(model_of(BERT, Pooling.MEAN), CALIBRATION, 6, torch.float32, CPU)
     inputs = EagerSteps(stages, 4, 128, CPU).inputs(tokens)
     with patch.object(torch, "empty", roomy):
         stages._lay_out(inputs)  # pyright: ignore[reportPrivateUsage]
@@ -117,12 +121,12 @@ def numbers_beyond(tokens: int) -> int:
 def check_trial(dtype: torch.dtype) -> None:
     """What is tried before a model serves passes, and notices a kernel that goes wrong."""
     model = model_of(BERT, Pooling.ATTENTION)
-    assert largest_difference(model, (1.3, 0.8), dtype, CPU) < TOLERANCES[dtype]
+    assert largest_difference(model, CALIBRATION, dtype, CPU) < TOLERANCES[dtype]
     with patch.object(FusedStages, "_raised", lambda _, layer, hidden: 0 * layer.up(hidden)):
-        assert largest_difference(model, (1.3, 0.8), dtype, CPU) > TOLERANCES[dtype]
-    undefined = torch.full((rows_of(token_buckets(256)[-1]), 4), float("nan"))
+        assert largest_difference(model, CALIBRATION, dtype, CPU) > TOLERANCES[dtype]
+    undefined = torch.full((rows_of(token_buckets(256)[-1]), 5), float("nan"))
     with patch.object(FusedStages, "_readings", lambda *_: undefined):
-        assert not largest_difference(model, (1.3, 0.8), dtype, CPU) < TOLERANCES[dtype]
+        assert not largest_difference(model, CALIBRATION, dtype, CPU) < TOLERANCES[dtype]
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def test_every_layer_of_a_mixed_batch(family: str, tmp_path: Path) -> None:
     encoder = load_pretrained(str(tmp_path)).encoder().eval()
     draw = random.Random(0)
     rows = [[draw.randrange(5, VOCABULARY) for _ in range(n)] for n in (7, 1, 64, 7, 20, 33)]
-    tokens = [Tokens(tuple(row), (0,) * len(row), truncated=False) for row in rows]
+    tokens = [Tokens.of(row) for row in rows]
     packed = PackedTokens.of(tokens, torch.device("cpu"))
     with torch.inference_mode():
         hidden = encoder.embed(packed)

@@ -69,11 +69,7 @@ def model_of(config: ModelConfig) -> MultiExitModel:
 def packed_rows(lengths: tuple[int, ...], types: int = 1) -> PackedTokens:
     draw = random.Random(0)
     rows = [
-        Tokens(
-            tuple(draw.choices(range(100), k=n)),
-            tuple(sorted(draw.choices(range(types), k=n))),
-            truncated=False,
-        )
+        Tokens.of(draw.choices(range(100), k=n), sorted(draw.choices(range(types), k=n)))
         for n in lengths
     ]
     return PackedTokens.of(rows, CPU)

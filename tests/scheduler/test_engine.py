@@ -15,7 +15,8 @@ from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import QueueFullError, SchedulerError, StepFailedError
 from offramp.scheduler.flights import Lane
 from offramp.scheduler.observer import NullObserver
-from offramp.scheduler.request import Answer, Departure, Reading, Request, State, Terms
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Answer, Departure, Request, State, Terms
 from offramp.scheduler.solitude import LONELY
 
 TERMS = Terms(threshold=0.8, min_exit=0, max_exit=99)

@@ -13,7 +13,8 @@ from fakes import FakeBackend, scheduler
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import DrainingError, QueueFullError, StepFailedError
-from offramp.scheduler.request import Answer, Reading, Terms
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Answer, Terms
 from offramp.scheduler.scheduler import Scheduler
 
 TERMS = Terms(threshold=0.8, min_exit=0, max_exit=99)

@@ -13,7 +13,8 @@ from offramp.scheduler.errors import (
     QueueFullError,
     StepFailedError,
 )
-from offramp.scheduler.request import Answer, DeadlineAction, ExitReason, Priority, Reading
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Answer, DeadlineAction, ExitReason, Priority
 from offramp.scheduler.simulation import simulate
 
 

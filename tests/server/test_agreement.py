@@ -16,7 +16,7 @@ from offramp.client import Answer, AsyncClient
 from offramp.model.calibration import TradeOff
 from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.rules import ExitRule, RuleKind
-from offramp.scheduler.request import Reading
+from offramp.scheduler.reading import Reading
 from offramp.server.app import App
 from offramp.server.config import ServerConfig
 from offramp.server.telemetry.agreement import Agreement, wilson

@@ -62,7 +62,7 @@ async def test_probabilities_pairs_and_truncation(tmp_path: Path) -> None:
 
 def tokens_of_pair() -> object:
     names = ("[CLS]", "fine", "film", "[SEP]", "easy", "hard", "[SEP]")
-    return Tokens(tuple(map(word, names)), (0, 0, 0, 0, 1, 1, 1), truncated=False)
+    return Tokens.of(map(word, names), (0, 0, 0, 0, 1, 1, 1))
 
 
 async def test_an_input_overrides_its_message_field_by_field(tmp_path: Path) -> None:

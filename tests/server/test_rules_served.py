@@ -24,8 +24,7 @@ def test_scores_from_slot_to_slot_are_those_of_one_pass(kind: RuleKind, tmp_path
     checkpoint = checkpoint.with_calibration(replace(checkpoint.calibration, rule=rule))
     draw = random.Random(0)
     tokens = [
-        Tokens(tuple(draw.randrange(4, 20) for _ in range(length)), (0,) * length, truncated=False)
-        for length in (3, 9, 3, 5, 12, 9)
+        Tokens.of(draw.randrange(4, 20) for _ in range(length)) for length in (3, 9, 3, 5, 12, 9)
     ]
     packed = PackedTokens.of(tokens, torch.device("cpu"))
     with torch.inference_mode():

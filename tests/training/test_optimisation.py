@@ -30,7 +30,7 @@ def test_each_exit_sends_the_first_layer_its_share(
     config: TrainingConfig, shares: tuple[float, ...], tmp_path: Path
 ) -> None:
     model = load_checkpoint(tiny_checkpoint(tmp_path / "tiny")).model.requires_grad_()
-    row = Tokens((4, 5, 6), (0, 0, 0), truncated=False)
+    row = Tokens.of((4, 5, 6))
     packed = PackedTokens.of([row, row], torch.device("cpu"))
     first = model.encoder.layers[0].get_parameter("qkv.weight")
 
@@ -56,7 +56,7 @@ def test_attention_in_training_is_that_of_the_fused_operator(
 ) -> None:
     model = load_checkpoint(tiny_checkpoint(tmp_path / "tiny")).model.requires_grad_()
     tokens = (4, 5, 6, 7, 8)
-    rows = [Tokens(tokens[:length], (0,) * length, truncated=False) for length in (2, 5, 5, 3)]
+    rows = [Tokens.of(tokens[:length]) for length in (2, 5, 5, 3)]
     packed = PackedTokens.of(rows, torch.device("cpu"))
     parameters = [*model.encoder.parameters()]
 

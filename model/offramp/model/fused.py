@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 import offramp.model.kernels as triton_kernels
+from offramp.model.calibration import Calibration
 from offramp.model.config import Activation, ModelConfig, Pooling
 from offramp.model.encoder import EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.projection import activate
-from offramp.model.resident import FLASH_TYPES, ResidentStages, StepInputs
+from offramp.model.readings import HIGHEST_CONFIDENCE
+from offramp.model.resident import FLASH_TYPES, PROBABILITIES, ResidentStages, StepInputs
 
 kernels: Any = triton_kernels
 """Launched as `kernel[grid](arguments)`, which Python's types don't know."""
@@ -73,19 +75,19 @@ class FusedStages(ResidentStages):
     def __init__(
         self,
         model: MultiExitModel,
-        temperatures: tuple[float, ...],
+        calibration: Calibration,
         slots: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        super().__init__(model, temperatures, slots, dtype, device)
+        super().__init__(model, calibration, slots, dtype, device)
         heads = [head for head in model.heads if isinstance(head, ExitHead)]
         self._read_mixes = [mix.float() for mix in self._mixes]
         self._read_weights = [head.linear.weight.detach().float() for head in heads]
         self._read_biases = [head.linear.bias.detach().float() for head in heads]
 
     def step(self, stage: int, inputs: StepInputs) -> Tensor:
-        """Run one stage on the rows in these slots: readings `[rows, 1 + labels]`, float32."""
+        """Run one stage on the rows in these slots: readings `[rows, 2 + labels]`, float32."""
         config = self.config
         bounds, stored, positions = self._lay_out(inputs)
         hidden = (
@@ -235,7 +237,8 @@ class FusedStages(ResidentStages):
         weight, pooled = self._read_weights[stage], self._pooled
         labels, size = weight.shape
         rows = len(inputs.slots)
-        out = weight.new_empty(rows, 1 + labels)
+        out = weight.new_empty(rows, PROBABILITIES + labels)
+        rule = self._rule
         padded = max(2, power_of_two(labels))
         kernels.read[rows,](
             pooled,
@@ -247,6 +250,9 @@ class FusedStages(ResidentStages):
             pooled.stride(0),
             size,
             1 / self._temperatures[stage],
+            rule.powers[stage] if rule.powers else 1.0,
+            rule.exponents[stage] if rule.exponents else 1.0,
+            HIGHEST_CONFIDENCE,
             labels,
             LAYERS=len(self._read_mixes[stage]),
             LABELS=padded,

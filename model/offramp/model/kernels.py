@@ -246,12 +246,19 @@ def read(
     stride,
     size,
     cold,
+    power,
+    exponent,
+    highest,
     labels,
     LAYERS: tl.constexpr,
     LABELS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """An exit's label and probabilities of one row; `cold` is one over its temperature."""
+    """An exit's label, score and probabilities of one row; `cold` is one over its temperature.
+
+    The score is that of `max_prob`: the highest probability at another temperature, by `power`,
+    to an `exponent`, and at most `highest` (`offramp.model.rules`).
+    """
     row = tl.program_id(0)
     slot = tl.load(slots + row).to(tl.int64)
     label = tl.arange(0, LABELS)
@@ -268,7 +275,11 @@ def read(
         weights = tl.load(rows, mask=known[:, None] & inside[None, :], other=0.0)
         logits += tl.sum(weights * mixed[None, :], 1)
     logits *= cold
-    raised = tl.exp(logits - tl.max(logits, 0))
-    out += row * (labels + 1)
+    logits -= tl.max(logits, 0)
+    raised = tl.exp(logits)
+    score = tl.exp(-exponent * tl.log(tl.sum(tl.exp(logits * power), 0)))
+    out += row * (labels + 2)
     tl.store(out, tl.argmax(logits, 0).to(tl.float32))
-    tl.store(out + 1 + label, raised / tl.sum(raised, 0), mask=known)
+    # Written so that an undefined score stays one.
+    tl.store(out + 1, tl.where(score > highest, highest, score))
+    tl.store(out + 2 + label, raised / tl.sum(raised, 0), mask=known)

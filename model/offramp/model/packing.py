@@ -7,7 +7,8 @@ of equal length, as an unpadded dense batch. Rows sorted by length make the runs
 Attention has no mask, so no row can see another.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, groupby
@@ -18,6 +19,9 @@ import torch
 from torch import Tensor
 
 from offramp.model.tokenizer import Tokens
+from offramp.model.words import INT32
+
+INT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ class Layout:
 
     def positions(self, device: torch.device) -> Tensor:
         """Place of every token in its row, from 0: int64 `[tokens]`."""
-        return _laid_out(map(range, self.lengths), self.tokens).to(device)
+        places = np.fromiter(chain.from_iterable(map(range, self.lengths)), np.int64, self.tokens)
+        return torch.from_numpy(places).to(device)
 
     def owners(self) -> Tensor:
         """Whether a token is a row's: bool `[rows, tokens]`."""
@@ -94,16 +99,22 @@ class PackedTokens:
     def of(cls, rows: Sequence[Tokens], device: torch.device) -> Self:
         """Lay rows end to end in the order given; sorted by length they run fastest."""
         layout = Layout.of([len(row) for row in rows])
-        ids = _laid_out((row.ids for row in rows), layout.tokens)
-        paired = any(any(row.types) for row in rows)
-        types = (
-            _laid_out((row.types for row in rows), layout.tokens)
-            if paired
-            else torch.zeros_like(ids)
-        )
+        ids = _laid_out([row.ids for row in rows])
+        paired = any(row.types for row in rows)
+        types = _laid_out(types_of(rows)) if paired else torch.zeros_like(ids)
         return cls(ids.to(device), types.to(device), layout, paired)
 
 
-def _laid_out(rows: Iterable[Sequence[int]], count: int) -> Tensor:
-    """Numbers of several rows end to end: int64 `[count]`."""
-    return torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, count))
+def types_of(rows: Sequence[Tokens]) -> "list[array[int]]":
+    """The rows' token types, those of the rows that name none too."""
+    return [row.types or array(INT32, bytes(INT32_BYTES * len(row))) for row in rows]
+
+
+def end_to_end(rows: "Sequence[array[int]]") -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Numbers of several rows: int32 `[numbers]`, not to be written to."""
+    return np.frombuffer(b"".join(rows), np.int32)
+
+
+def _laid_out(rows: "Sequence[array[int]]") -> Tensor:
+    """Numbers of several rows: int64 `[numbers]`."""
+    return torch.from_numpy(end_to_end(rows).astype(np.int64))

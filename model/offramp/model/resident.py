@@ -1,7 +1,7 @@
 """The stage forward for a GPU: everything stays on the card, every shape is known beforehand.
 
 A step is few large kernels between two small copies: slots, lengths and, for the first stage,
-token ids go up; label, confidence and probabilities of each row come down. Where every token
+token ids go up; label, score and probabilities of each row come down. Where every token
 lies is worked out on the card, rows are gathered from the store and scattered back there, and
 attention runs on packed rows by variable lengths.
 
@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offramp.model.calibration import Calibration
 from offramp.model.config import Pooling
 from offramp.model.encoder import EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.projection import activate
+from offramp.model.readings import Readings
 
-LABEL, PROBABILITIES = 0, 1
+LABEL, SCORE, PROBABILITIES = 0, 1, 2
 """Columns of a step's readings; the probabilities are this one and all that follow."""
 
 SMALLEST_BUCKET = 16
@@ -83,7 +85,7 @@ class ResidentStages(nn.Module):
     def __init__(
         self,
         model: MultiExitModel,
-        temperatures: tuple[float, ...],
+        calibration: Calibration,
         slots: int,
         dtype: torch.dtype,
         device: torch.device,
@@ -93,7 +95,7 @@ class ResidentStages(nn.Module):
         self.config = config
         self.spare_slot = slots
         self._model = model.eval().to(device, dtype)
-        self._temperatures = temperatures
+        self._temperatures, self._rule = calibration.temperatures, calibration.rule
         size, tokens = config.encoder.hidden_size, config.max_tokens
         self._hidden = torch.zeros((slots + 1) * tokens, size, dtype=dtype, device=device)
         layers = config.encoder.layers
@@ -103,7 +105,7 @@ class ResidentStages(nn.Module):
         self._linears = [head.linear for head in heads]
 
     def step(self, stage: int, inputs: StepInputs) -> Tensor:
-        """Run one stage on the rows in these slots: readings `[rows, 1 + labels]`, float32.
+        """Run one stage on the rows in these slots: readings `[rows, 2 + labels]`, float32.
 
         No operation waits for the device, so it can be captured.
         """
@@ -190,8 +192,10 @@ class ResidentStages(nn.Module):
         mixed = torch.matmul(mix, pooled[:, : len(mix)])
         logits = self._linears[stage](mixed).float()
         probabilities = (logits / self._temperatures[stage]).softmax(-1)
-        labels = probabilities.argmax(-1, keepdim=True)
-        return torch.cat([labels.float(), probabilities], dim=1)
+        confidences, labels = probabilities.max(-1)
+        readings = Readings(labels, confidences.double(), probabilities)
+        scores, _ = self._rule.scores(stage, readings, None)
+        return torch.cat([torch.stack([labels, scores], 1).float(), probabilities], dim=1)
 
 
 def _weighted(scores: Tensor, hidden: Tensor, row: Tensor, rows: int) -> Tensor:

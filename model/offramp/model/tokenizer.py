@@ -2,17 +2,18 @@
 
 import re
 import threading
+from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 from tokenizers import Encoding, Tokenizer
 
 from offramp.model.errors import CheckpointError
-from offramp.model.words import Frame, WordMemory, parts_by_words
+from offramp.model.words import INT32, Frame, WordMemory, parts_by_words
 
 CHARACTERS_PER_TOKEN = 32
 """Texts are cut at this many characters a token before tokenizing, so that the tokenizer's cost
@@ -25,11 +26,20 @@ GAP, GAPS = re.compile(r"\s{2,}"), 16
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One tokenized input: ids and token types of equal length, special tokens included."""
+    """One tokenized input, special tokens included: ids, and a type for each, or none if all are 0.
 
-    ids: tuple[int, ...]
-    types: tuple[int, ...]
+    Both are int32, so that rows are laid end to end without a look at each number.
+    """
+
+    ids: "array[int]"
+    types: "array[int]"
     truncated: bool
+
+    @classmethod
+    def of(cls, ids: Iterable[int], types: Iterable[int] = (), *, truncated: bool = False) -> Self:
+        """From numbers of any kind."""
+        kinds = array(INT32, types)
+        return cls(array(INT32, ids), kinds if any(kinds) else array(INT32), truncated)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -176,4 +186,4 @@ def _cut(text: str, limit: int) -> tuple[str, bool]:
 
 def _tokens(encoding: Encoding, *, cut_short: bool) -> Tokens:
     truncated = cut_short or bool(encoding.overflowing)
-    return Tokens(tuple(encoding.ids), tuple(encoding.type_ids), truncated)
+    return Tokens.of(encoding.ids, encoding.type_ids, truncated=truncated)

@@ -5,6 +5,7 @@ Kernels are compiled for the card, driver and Triton at hand, which nobody may h
 
 import torch
 
+from offramp.model.calibration import Calibration
 from offramp.model.exits import MultiExitModel
 from offramp.model.fused import TILE, FusedStages
 from offramp.model.graphs import EagerSteps
@@ -18,14 +19,14 @@ TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
 def largest_difference(
-    model: MultiExitModel, temperatures: tuple[float, ...], dtype: torch.dtype, device: torch.device
+    model: MultiExitModel, calibration: Calibration, dtype: torch.dtype, device: torch.device
 ) -> float:
-    """Of a probability at any exit; raises whatever Triton does where it can't compile."""
+    """Of a score or probability at any exit; raises whatever Triton does where it can't compile."""
     config = model.config
     lengths = [min(length, config.max_tokens) for length in LENGTHS]
     rows, tokens = len(lengths), sum(lengths)
     runners = [
-        EagerSteps(kind(model, temperatures, rows, dtype, device), rows, tokens, device)
+        EagerSteps(kind(model, calibration, rows, dtype, device), rows, tokens, device)
         for kind in (ResidentStages, FusedStages)
     ]
     bucket = runners[0].bucket(rows, tokens)

@@ -8,10 +8,14 @@ the tokenizer's.
 """
 
 import json
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Encoding
+
+INT32 = "i"
+"""The kind of array that token ids and types are kept in."""
 
 MOST_WORDS = 1 << 16
 """Words remembered; when they are so many, all are forgotten."""
@@ -42,14 +46,14 @@ class WordMemory:
     """What the tokenizer said of words; several threads may share it."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._known: dict[str, array[int]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
     def ids(
         self, text: str, most: int, of_word: Callable[[str], Sequence[int]]
-    ) -> list[int] | None:
+    ) -> "array[int] | None":
         """The text's token ids without special tokens, or None if the tokenizer must be asked.
 
         Of a text of over `most` tokens one or more beyond these are given, not all. A few words
@@ -59,7 +63,7 @@ class WordMemory:
             return None
         # A word is one token at least, so these are enough.
         words = text.split()[: most + 1]
-        known, ids = self._known, list[int]()
+        known, ids = self._known, array(INT32)
         try:
             for word in words:
                 ids += known[word]
@@ -69,7 +73,7 @@ class WordMemory:
 
     def _learned(
         self, words: Sequence[str], of_word: Callable[[str], Sequence[int]]
-    ) -> list[int] | None:
+    ) -> "array[int] | None":
         """The ids of words of which some are new; None if these are many or not to be remembered.
 
         Of many some are learned, so that the next such text has fewer.
@@ -78,20 +82,20 @@ class WordMemory:
         new = list(dict.fromkeys(word for word in words if word not in known))
         if len(known) + FEW_NEW > MOST_WORDS:
             known.clear()
-        found: dict[str, tuple[int, ...]] = {}
+        found: dict[str, array[int]] = {}
         for word in new[:FEW_NEW]:
-            pieces = tuple(of_word(word)) if len(word) <= LONGEST_WORD else ()
+            pieces = array(INT32, of_word(word) if len(word) <= LONGEST_WORD else ())
             if not 0 < len(pieces) <= MOST_PIECES:
                 return None
             known[word] = found[word] = pieces
         if len(new) > FEW_NEW:
             return None
-        ids = list[int]()
+        ids = array(INT32)
         for word in words:
-            pieces = found.get(word) or known.get(word, ())
-            if not pieces:  # forgotten meanwhile
+            remembered = found.get(word) or known.get(word)
+            if not remembered:  # forgotten meanwhile
                 return None
-            ids += pieces
+            ids += remembered
         return ids
 
 
@@ -106,28 +110,36 @@ class Frame:
         if not order or order != sorted(order):
             raise ValueError("the texts do not stand in their order")
         texts = order[-1] + 1
-        ids: list[tuple[int, ...]] = [()] * (texts + 1)
-        types: list[tuple[int, ...]] = [()] * (texts + 1)
+        ids = [array(INT32) for _ in range(texts + 1)]
+        types = [array(INT32) for _ in range(texts + 1)]
         text_types = [0] * texts
         before = 0
         rows = zip(example.ids, example.type_ids, example.sequence_ids, strict=True)
         for token, kind, sequence in rows:
             if sequence is None:
-                ids[before] += (token,)
-                types[before] += (kind,)
+                ids[before].append(token)
+                types[before].append(kind)
             else:
                 before = sequence + 1
                 text_types[sequence] = kind
         self.specials = sum(map(len, ids))
-        self._first = ids[0], types[0]
-        self._after = tuple(zip(text_types, ids[1:], types[1:], strict=True))
+        self._ids, self._types, self._text_types = ids, types, text_types
+        self._typed = any(text_types) or any(map(any, types))
 
-    def around(self, *texts: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids and types of texts of these ids with their special tokens."""
-        ids, types = self._first
-        for text, (kind, more_ids, more_types) in zip(texts, self._after, strict=True):
-            ids = (*ids, *text, *more_ids)
-            types = (*types, *((kind,) * len(text)), *more_types)
+    def around(self, *texts: "array[int]") -> "tuple[array[int], array[int]]":
+        """Ids and types of texts of these ids with their special tokens; no types if all are 0."""
+        first, *after = self._ids
+        ids = first[:]
+        for text, more in zip(texts, after, strict=True):
+            ids += text
+            ids += more
+        types = array(INT32)
+        if self._typed:
+            first, *after = self._types
+            types += first
+            for text, kind, more in zip(texts, self._text_types, after, strict=True):
+                types += array(INT32, (kind,)) * len(text)
+                types += more
         return ids, types
 
 

@@ -10,7 +10,9 @@ from offramp.scheduler.request import Answer, Departure, Request
 class AnswerFuture(asyncio.Future[Answer]):
     """Will hold a request's answer or its SchedulerError; who cancels it cancels the request."""
 
-    request: Request | None = None
+    __slots__ = ("forget", "request")
+
+    request: Request | None
     """While it is held."""
 
     forget: Callable[[Request], None]

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Protocol, runtime_checkable
 
-from offramp.scheduler.request import Reading, Request
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Request
+
+TOKENS_OF = attrgetter("tokens")
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,14 @@ class Batch:
     reads: bool = True
 
     @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each request."""
+        return list(map(TOKENS_OF, self.requests))
+
+    @cached_property
     def tokens(self) -> int:
-        """Tokens of all its requests."""
-        return sum(request.tokens for request in self.requests)
+        """Tokens of all requests."""
+        return sum(self.lengths)
 
 
 class Backend(Protocol):

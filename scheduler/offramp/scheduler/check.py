@@ -56,4 +56,4 @@ class ExitCheck:
 def _may_need_a_first_reading(request: Request) -> bool:
     terms = request.terms
     best = terms.deadline_action is DeadlineAction.BEST_ANSWER
-    return best and terms.deadline < inf and request.reading is None
+    return best and terms.deadline < inf and request.read_at < 0

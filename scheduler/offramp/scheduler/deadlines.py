@@ -9,14 +9,18 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._heap = RequestHeap()
+        self.held = 0
+        """How many there are."""
 
     def add(self, request: Request) -> None:
         """Remember the deadline of a request."""
         self._heap.push(request, request.terms.deadline)
+        self.held += 1
 
     def forget(self, request: Request) -> None:
         """Forget a request that was added."""
         self._heap.remove(request)
+        self.held -= 1
 
     def waiting_before(self, time: float) -> list[Request]:
         """Requests in lines whose deadline is before `time`, soonest first."""

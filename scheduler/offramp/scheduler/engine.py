@@ -9,10 +9,12 @@ from functools import partial
 
 from offramp.scheduler.answers import AnswerFuture
 from offramp.scheduler.backend import Backend, Batch
+from offramp.scheduler.deliveries import Deliveries
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.flights import Flights, Landed, Lane
 from offramp.scheduler.observer import NullObserver, Observer
-from offramp.scheduler.request import Departure, Reading, Request, State, Terms
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Departure, Request, State, Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.scheduler.solitude import Solitude
 
@@ -62,7 +64,9 @@ class Engine:
         self._work = asyncio.Event()
         self._flights = Flights(backend, executor, self._work.set)
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
+        self._deliveries = Deliveries(self._observer)
         self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def due(self) -> float:
@@ -78,7 +82,7 @@ class Engine:
         Cancelling the future cancels the request, wherever it is. Raises the SchedulerError of a
         request that is refused.
         """
-        future = AnswerFuture()
+        future = AnswerFuture(loop=self._loop)
         request = Request(payload, tokens, terms, arrived, future.settle, context)
         try:
             self.scheduler.submit(request, time.monotonic())
@@ -112,9 +116,12 @@ class Engine:
 
     async def run(self) -> None:
         """Step until `stop`, and then until everything held has left."""
+        # To look it up for every future would be a call to the kernel each.
+        self._loop = asyncio.get_running_loop()
         while True:
             while (landed := self._flights.land()) is not None:
                 self._absorb(landed)
+            self._deliveries.some()
             while self._flying < self._steps_in_flight and not self._flights.back:
                 lane, batch = self._next()
                 if batch is None:
@@ -131,9 +138,9 @@ class Engine:
                 else:
                     self._flying += 1
                     self._flights.send(lane, batch)
-            if self._stopping and not self._flying and self.scheduler.idle:
+            if self._stopping and not (self._flying or self._deliveries) and self.scheduler.idle:
                 return
-            if self._flights.on_device:
+            if self._deliveries or self._flights.on_device:
                 await asyncio.sleep(0)
             elif not self._flights.back:
                 self._work.clear()
@@ -169,13 +176,14 @@ class Engine:
         """Run a batch on this loop and absorb it, so that its time is its own."""
         self._flying += 1
         self._absorb(Landed(lane, batch, partial(self._backend.run, batch)), learn=learn)
+        self._deliveries.some()
 
     def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
         for lane in (self._lane, None if self._stopping or self._flying else self._idle):
             if lane is not None:
                 batch, departures = lane.scheduler.next_batch(time.monotonic())
-                self._deliver(lane, departures)
+                self._depart(lane, departures)
                 if batch is not None:
                     return lane, batch
         return self._lane, None
@@ -191,14 +199,16 @@ class Engine:
         else:
             departures = lane.scheduler.complete(batch, readings, time.monotonic(), learn=learn)
             lane.observer.stepped(batch, time.monotonic() - batch.started)
-        self._deliver(lane, departures)
+        self._depart(lane, departures)
 
-    def _deliver(self, lane: Lane, departures: Sequence[Departure]) -> None:
+    def _depart(self, lane: Lane, departures: Sequence[Departure]) -> None:
         if departures and lane is self._lane:
             self._solitude.answered(time.monotonic())
-        for departure in departures:
-            lane.observer.departed(departure)
-            departure.deliver()
+            self._deliveries.add(departures)
+        elif departures:
+            for departure in departures:
+                lane.observer.departed(departure)
+                departure.deliver()
         self._grant_room()
 
     def _grant_room(self) -> None:

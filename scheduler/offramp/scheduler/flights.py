@@ -9,7 +9,7 @@ from functools import partial
 
 from offramp.scheduler.backend import Backend, Batch, Launched, LaunchingBackend
 from offramp.scheduler.observer import Observer
-from offramp.scheduler.request import Reading
+from offramp.scheduler.reading import Reading
 from offramp.scheduler.scheduler import Scheduler
 
 Outcome = Callable[[], Sequence[Reading]]

@@ -1,8 +1,10 @@
 """Requests by rank, lowest first, that may leave from anywhere."""
 
+from collections import deque
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
+from math import inf
 
 from offramp.scheduler.request import Request
 
@@ -11,47 +13,66 @@ Entry = tuple[float, int, Request]
 
 
 class RequestHeap:
-    """A binary heap with removal.
+    """A queue in front of a binary heap, both with removal.
 
-    A request that is removed is only marked; its entry goes when it comes up, or all at once when
-    the marked outnumber the rest. So every operation is O(log n), averaged.
+    Most requests come in the order of their ranks: those go to the end of the queue, the others
+    into the heap, and the lowest of all is the first of one of the two. A request that is removed
+    is only marked; its entry goes when it comes up, or all at once when the marked outnumber the
+    rest. So every operation is O(log n), averaged, and O(1) where ranks only rise.
     """
 
     def __init__(self) -> None:
+        self._rising: deque[Entry] = deque()
         self._entries: list[Entry] = []
         self._removed: set[Request] = set()
         self._sequence = count()
 
     def __len__(self) -> int:
-        return len(self._entries) - len(self._removed)
+        return len(self._rising) + len(self._entries) - len(self._removed)
 
     def push(self, request: Request, rank: float) -> None:
         """Add a request behind those of equal rank."""
-        heappush(self._entries, (rank, next(self._sequence), request))
+        entry = (rank, next(self._sequence), request)
+        if not self._rising or self._rising[-1] < entry:
+            self._rising.append(entry)
+        else:
+            heappush(self._entries, entry)
 
     def push_all(self, requests: Iterable[Request]) -> None:
         """Add requests by their own ranks, each behind those of equal rank."""
-        entries, sequence = self._entries, self._sequence
+        rising, sequence = self._rising, self._sequence
+        highest = rising[-1][0] if rising else -inf
         for request in requests:
-            heappush(entries, (request.rank, next(sequence), request))
+            rank = request.rank
+            entry = (rank, next(sequence), request)
+            if rank >= highest:
+                rising.append(entry)
+                highest = rank
+            else:
+                heappush(self._entries, entry)
 
     def first(self) -> Entry | None:
         """The entry of lowest rank, which stays; None if there is none."""
-        while self._entries and self._removed and self._entries[0][2] in self._removed:
-            self._removed.remove(heappop(self._entries)[2])
-        return self._entries[0] if self._entries else None
-
-    def pop(self, below: float | None = None) -> Entry | None:
-        """Take the entry of lowest rank off; None if there is none, or none ranked `below`."""
-        entries, removed = self._entries, self._removed
-        while entries:
-            if removed and entries[0][2] in removed:
-                removed.remove(heappop(entries)[2])
-            elif below is not None and entries[0][0] >= below:
-                break
+        rising, entries, removed = self._rising, self._entries, self._removed
+        while True:
+            ahead = rising and not (entries and entries[0] < rising[0])
+            entry = rising[0] if ahead else entries[0] if entries else None
+            if entry is None or not removed or entry[2] not in removed:
+                return entry
+            removed.remove(entry[2])
+            if ahead:
+                rising.popleft()
             else:
-                return heappop(entries)
-        return None
+                heappop(entries)
+
+    def pop(self, below: float = inf) -> Entry | None:
+        """Take the entry of lowest rank off; None if there is none, or none ranked `below`."""
+        rising, entries = self._rising, self._entries
+        if self._removed:
+            self.first()
+        if rising and not (entries and entries[0] < rising[0]):
+            return rising.popleft() if rising[0][0] < below else None
+        return heappop(entries) if entries and entries[0][0] < below else None
 
     def restore(self, entry: Entry) -> None:
         """Put back an entry that was taken off, in the place it had."""
@@ -60,7 +81,9 @@ class RequestHeap:
     def remove(self, request: Request) -> None:
         """Take a request out from anywhere."""
         self._removed.add(request)
-        if len(self._removed) > len(self._entries) // 2:
-            self._entries = [entry for entry in self._entries if entry[2] not in self._removed]
+        if len(self._removed) > (len(self._rising) + len(self._entries)) // 2:
+            removed = self._removed
+            self._rising = deque(entry for entry in self._rising if entry[2] not in removed)
+            self._entries = [entry for entry in self._entries if entry[2] not in removed]
             heapify(self._entries)
             self._removed.clear()

@@ -37,8 +37,8 @@ def late(request: Request, now: float, horizon: float) -> Answer | SchedulerErro
     `horizon` is when the step that it would have to run in, or wait for, is predicted to end.
     """
     terms = request.terms
-    if request.reading is None and now < terms.deadline:
+    if request.read_at < 0 and now < terms.deadline:
         return DeadlineUnreachableError(horizon - now, terms.deadline - now)
-    if request.reading is None or terms.deadline_action is DeadlineAction.FAIL:
+    if request.read_at < 0 or terms.deadline_action is DeadlineAction.FAIL:
         return DeadlineExceededError()
     return request.answer(ExitReason.DEADLINE, now)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from offramp.scheduler.heap import Entry, RequestHeap
 from offramp.scheduler.request import Priority, Request
 
+INTERACTIVE = Priority.INTERACTIVE
+
 PASSED, PASSED_SHARE = 32, 4
 """Requests that do not fit are passed until there are so many, and one for so many that do fit."""
 
@@ -35,19 +37,12 @@ class Line:
     def push(self, requests: Sequence[Request]) -> None:
         """Join the line; the lowest rank is first, equals keep their order of joining."""
         self._heap.push_all(requests)
-        self.waiting += len(requests)
-        for request in requests:
-            tokens = request.tokens
-            self.tokens += tokens
-            self.arrived_sum += request.arrived
-            if request.terms.priority is Priority.INTERACTIVE:
-                self.interactive += 1
-                self.interactive_tokens += tokens
+        self._count(requests, 1)
 
     def remove(self, request: Request) -> None:
         """Leave the line from anywhere in it."""
         self._heap.remove(request)
-        self._left((request,))
+        self._count((request,), -1)
 
     def take(self, max_rows: int, max_tokens: int, urgent: Request | None = None) -> list[Request]:
         """Take the first in line and, in order, whoever else fits; before all one that is urgent.
@@ -66,30 +61,37 @@ class Line:
             room -= urgent.tokens
         pop, hardly = self._heap.pop, max_tokens // HARDLY
         while len(taken) < max_rows and room > hardly:
-            if len(passed) >= PASSED and PASSED_SHARE * len(passed) >= len(taken):
-                break
             entry = pop()
             if entry is None:
                 break
             request = entry[2]
-            if request.tokens <= room or not taken:
+            tokens = request.tokens
+            if tokens <= room or not taken:
                 taken.append(request)
-                room -= request.tokens
-            else:
-                passed.append(entry)
+                room -= tokens
+                continue
+            passed.append(entry)
+            if len(passed) >= PASSED and PASSED_SHARE * len(passed) >= len(taken):
+                break
         for entry in passed:
             self._heap.restore(entry)
-        self._left(taken)
+        self._count(taken, -1)
         return taken
 
-    def _left(self, requests: Sequence[Request]) -> None:
-        self.waiting -= len(requests)
+    def _count(self, requests: Sequence[Request], sign: int) -> None:
+        """Add those who join (1) or take away those who leave (-1)."""
+        tokens = interactive = interactive_tokens = 0
+        arrived = 0.0
         for request in requests:
-            tokens = request.tokens
-            self.tokens -= tokens
-            self.arrived_sum -= request.arrived
-            if request.terms.priority is Priority.INTERACTIVE:
-                self.interactive -= 1
-                self.interactive_tokens -= tokens
-        if not self.waiting:
-            self.arrived_sum = 0.0
+            own = request.tokens
+            tokens += own
+            arrived += request.arrived
+            if request.terms.priority is INTERACTIVE:
+                interactive += 1
+                interactive_tokens += own
+        self.waiting += sign * len(requests)
+        self.tokens += sign * tokens
+        self.interactive += sign * interactive
+        self.interactive_tokens += sign * interactive_tokens
+        # Of an empty line no rounding is left.
+        self.arrived_sum = self.arrived_sum + sign * arrived if self.waiting else 0.0

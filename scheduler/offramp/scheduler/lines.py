@@ -135,9 +135,6 @@ class Lines:
         taken = line.take(rows, self._step_tokens[stage], urgent)
         if first in taken:
             self._ran[stage] = self._steps
-        if stage == 0:
-            for request in taken:
-                request.admitted = self._steps
         return taken
 
     def stepped(self) -> None:

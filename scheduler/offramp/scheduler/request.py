@@ -1,12 +1,13 @@
 """A request, what it asks for, what the exits said of it, and how it left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from math import inf
 from typing import NamedTuple
 
 from offramp.scheduler.errors import SchedulerError
+from offramp.scheduler.reading import Reading
 
 
 class Priority(IntEnum):
@@ -60,22 +61,6 @@ class Terms:
     deadline_action: DeadlineAction = DeadlineAction.BEST_ANSWER
 
 
-class Reading(NamedTuple):
-    """What the head of one exit says of a request; the score is compared with its threshold.
-
-    A score that is no number says that the model gave none: the request fails.
-    """
-
-    label: int
-    score: float
-    probabilities: tuple[float, ...]
-
-    @property
-    def confidence(self) -> float:
-        """Probability of the label."""
-        return self.probabilities[self.label]
-
-
 class Answer(NamedTuple):
     """A request's last reading, the exit it came from, and where its time went (seconds).
 
@@ -98,7 +83,8 @@ class Request:
     `payload` is the backend's (token ids, say), `context` belongs to whoever observes, and
     `deliver` is told once how the request left. Lines run the lowest `rank` first; `predicted` are
     the seconds to its first stage foreseen when it was submitted; `admitted` is the number of the
-    step that gave it a slot; `read_at` is where `reading` was read.
+    step that gave it a slot; `readings` are those of the step that read it last, at the exit
+    `read_at`, and `row` is its own among them.
     """
 
     payload: object
@@ -111,24 +97,31 @@ class Request:
     rank: float = 0.0
     stage: int = 0
     slot: int = field(default=-1)
-    reading: Reading | None = None
+    readings: Sequence[Reading] = ()
+    row: int = 0
     read_at: int = -1
     submitted: float = 0.0
     admitted: int = 0
     predicted: float = 0.0
     compute: float = 0.0
 
+    @property
+    def reading(self) -> Reading | None:
+        """What the deepest exit said that read it; None before one did."""
+        return self.readings[self.row] if self.read_at >= 0 else None
+
     def answer(self, reason: ExitReason, now: float, threshold: float | None = None) -> Answer:
         """The answer of the deepest exit read so far; its own threshold held if none is given."""
-        assert self.reading is not None
+        reading = self.reading
+        assert reading is not None
         return Answer(
-            self.reading,
+            reading,
             self.read_at,
             reason,
-            queue=now - self.submitted - self.compute,
-            compute=self.compute,
-            total=now - self.arrived,
-            threshold=self.terms.threshold if threshold is None else threshold,
+            now - self.submitted - self.compute,
+            self.compute,
+            now - self.arrived,
+            self.terms.threshold if threshold is None else threshold,
         )
 
 

@@ -25,10 +25,11 @@ several workers are free they share what waits, unless a step of half takes near
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 from math import inf
 
 from offramp.scheduler.admission import Admission
-from offramp.scheduler.backend import Batch
+from offramp.scheduler.backend import TOKENS_OF, Batch
 from offramp.scheduler.check import ExitCheck
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
@@ -44,12 +45,12 @@ from offramp.scheduler.leaving import late, leaves
 from offramp.scheduler.lines import RELEARN, Lines
 from offramp.scheduler.policy import Policy
 from offramp.scheduler.probe import Probe
+from offramp.scheduler.reading import Reading, scores_of
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import (
     Answer,
     Departure,
     Priority,
-    Reading,
     Request,
     State,
 )
@@ -191,14 +192,10 @@ class Scheduler:
                 taken = self._lines.take(stage, self.slots.free, max(1, free), urgent)
             predicted = self._predict(stage, taken)
             horizon = starts + predicted + self.config.deadline_margin
-            hurried = [
-                request
-                for request in taken
-                if request.terms.deadline < horizon and not self._probe.tries(request)
-            ]
-            fit = [request for request in taken if request not in hurried] if hurried else taken
-            if hurried:
+            fit = taken
+            if self._deadlines.held and (hurried := self._hurried(taken, horizon)):
                 departures += [self._depart(one, late(one, now, horizon)) for one in hurried]
+                fit = [request for request in taken if request not in hurried]
                 predicted = self._predict(stage, fit)
             if fit:
                 batch = self._start(stage, fit, now, starts, predicted)
@@ -222,20 +219,21 @@ class Scheduler:
             self.cost.observe(stage, len(requests), batch.tokens, seconds)
         departures: list[Departure] = []
         staying: list[Request] = []
-        for at, request in enumerate(requests):
-            if request.state is State.CANCELLED:
+        scores = scores_of(readings) if batch.reads else repeat(None)
+        relief, cancelled, waiting = self.relief, State.CANCELLED, State.WAITING
+        for row, (request, score) in enumerate(zip(requests, scores, strict=False)):
+            if request.state is cancelled:
                 self._release(request)
                 continue
             request.compute += seconds
-            if batch.reads:
-                reading = readings[at]
-                request.reading, request.read_at = reading, stage
-                outcome = leaves(request, reading.score, self.relief, last, now)
+            if score is not None:
+                request.readings, request.row, request.read_at = readings, row, stage
+                outcome = leaves(request, score, relief, last, now)
                 if outcome is not None:
                     departures.append(self._depart(request, outcome))
                     continue
             request.stage = stage + 1
-            request.state = State.WAITING
+            request.state = waiting
             staying.append(request)
         self._probe.ran(requests, now)
         if staying:
@@ -269,10 +267,11 @@ class Scheduler:
     def _start(
         self, stage: int, fit: list[Request], now: float, starts: float, predicted: float
     ) -> Batch:
+        running, steps, take = State.RUNNING, self._steps, self.slots.take
         for request in fit:
-            request.state = State.RUNNING
+            request.state = running
             if request.slot < 0:
-                request.slot = self.slots.take()
+                request.slot, request.admitted = take(), steps
         if self._steps % RELEARN == 0:
             self.admission.price()
         self._steps += 1
@@ -281,8 +280,16 @@ class Scheduler:
         self.admission.busy_until = self._workers.free_at
         return Batch(stage, tuple(fit), now, predicted, self._check.worth_reading(stage, fit))
 
+    def _hurried(self, requests: Sequence[Request], horizon: float) -> list[Request]:
+        """Those whose deadline a step would overrun that ends at the horizon."""
+        return [
+            request
+            for request in requests
+            if request.terms.deadline < horizon and not self._probe.tries(request)
+        ]
+
     def _predict(self, stage: int, requests: Sequence[Request]) -> float:
-        tokens = sum(request.tokens for request in requests)
+        tokens = sum(map(TOKENS_OF, requests))
         return self.cost.predict(stage, len(requests), tokens) if requests else 0.0
 
     def _look_at_delay(self, now: float) -> None:

@@ -6,7 +6,8 @@ from heapq import heappop, heappush
 
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.errors import SchedulerError
-from offramp.scheduler.request import Departure, Reading, Request
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Departure, Request
 from offramp.scheduler.scheduler import Scheduler
 
 

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from offramp.scheduler.request import (
-    DeadlineAction,
-    Departure,
-    Priority,
-    Reading,
-    Request,
-    Terms,
-)
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import DeadlineAction, Departure, Priority, Request, Terms
 
 THRESHOLD = 0.5
 STAYS, LEAVES = Reading(0, 0.0, (0.0,)), Reading(0, 1.0, (1.0,))

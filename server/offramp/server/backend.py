@@ -14,7 +14,8 @@ from offramp.model.rules import RuleKind, Streak
 from offramp.model.runner import Precision, runner_of
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.request import Reading, Request
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Request
 from offramp.server.store import ViewStore
 
 

@@ -6,9 +6,9 @@ can be in flight and none overwrites another's.
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
 
 import numpy as np
 import torch
@@ -16,20 +16,21 @@ from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.graphs import EagerSteps, GraphedSteps, length_of
-from offramp.model.readings import HIGHEST_CONFIDENCE, Readings
+from offramp.model.packing import end_to_end, types_of
 from offramp.model.resident import (
     LABEL,
     PROBABILITIES,
+    SCORE,
     TOKENS_A_ROW,
     ResidentStages,
     rows_of,
     token_buckets,
 )
-from offramp.model.rules import ExitRule
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.request import Reading, Request
+from offramp.scheduler.reading import Reading, StepReadings
+from offramp.scheduler.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,6 @@ STEPS_IN_FLIGHT = 2
 
 MOST_NUMBERS = 2**31 - 1
 """Queries, keys and values of a step: kernels count where they lie in 32 bits."""
-
-FEW_ROWS = 16
-"""Up to so many are scored one by one, which is quicker than by tensors."""
 
 
 class _Buffers:
@@ -104,16 +102,14 @@ class DeviceBackend:
             )
         self._device, self._cuda = device, device.type == "cuda"
         dtype = getattr(torch, precision.value)
-        temperatures = checkpoint.calibration.temperatures
         self._spare_slot, self._max_rows = slots, max_rows
         self._columns = PROBABILITIES + len(config.labels)
         steps = GraphedSteps if self._cuda else EagerSteps
         with self._current():
             make = stages_of(checkpoint, dtype, device)
-            stages = make(checkpoint.model, temperatures, slots, dtype, device)
+            stages = make(checkpoint.model, checkpoint.calibration, slots, dtype, device)
             self._steps = steps(stages, max_rows, most, device)
             self._free = [self._buffers() for _ in range(STEPS_IN_FLIGHT)]
-        self._rule = checkpoint.calibration.rule
         self.padding = 0
         """Token positions computed so far beyond the tokens of the requests."""
 
@@ -140,7 +136,7 @@ class DeviceBackend:
             except BaseException:
                 self._free.append(buffers)
                 raise
-        return LaunchedStep(batch, buffers, self._rule, self._free)
+        return LaunchedStep(batch, buffers, self._free)
 
     def _launch(self, batch: Batch, buffers: _Buffers) -> None:
         requests, tokens = batch.requests, batch.tokens
@@ -156,15 +152,14 @@ class DeviceBackend:
         requests, rows, most = batch.requests, len(batch.requests), rows_of(bucket)
         numbers[:rows] = [request.slot for request in requests]
         numbers[rows:most] = self._spare_slot
-        numbers[most : most + rows] = [request.tokens for request in requests]
+        numbers[most : most + rows] = batch.lengths
         numbers[most + rows : 2 * most] = 0
         if batch.stage:
             return 2 * most
         payloads = [_tokens(request) for request in requests]
         ids, types = numbers[2 * most :][:bucket], numbers[2 * most + bucket :][:bucket]
         _lay_out(ids, [row.ids for row in payloads])
-        kinds = [row.types for row in payloads]
-        _lay_out(types, kinds if any(map(any, kinds)) else [])
+        _lay_out(types, types_of(payloads) if any(row.types for row in payloads) else [])
         return length_of(bucket)
 
     def _current(self) -> AbstractContextManager[object]:
@@ -178,12 +173,9 @@ class DeviceBackend:
 class LaunchedStep:
     """A step on its way, and the memory that it reads into."""
 
-    def __init__(
-        self, batch: Batch, buffers: _Buffers, rule: ExitRule, free: list[_Buffers]
-    ) -> None:
+    def __init__(self, batch: Batch, buffers: _Buffers, free: list[_Buffers]) -> None:
         self._batch = batch
         self._buffers = buffers
-        self._rule = rule
         self._free = free
 
     def done(self) -> bool:
@@ -194,29 +186,16 @@ class LaunchedStep:
         except RuntimeError:
             return True
 
-    def readings(self) -> list[Reading]:
+    def readings(self) -> Sequence[Reading]:
         """Wait for the readings, `[rows]`; raises RuntimeError if the device failed."""
         buffers = self._buffers
         try:
             if buffers.done is not None:
                 buffers.done.synchronize()
             batch = self._batch
-            return self._read(buffers.table[: len(batch.requests)]) if batch.reads else []
+            return _readings_of(buffers.table[: len(batch.requests)]) if batch.reads else []
         finally:
             self._free.append(buffers)
-
-    def _read(self, table: Table) -> list[Reading]:
-        stage, score = self._batch.stage, self._rule.score
-        labels = table[:, LABEL].astype(np.int64).tolist()
-        probable = list(map(tuple, table[:, PROBABILITIES:].tolist()))
-        if len(table) <= FEW_ROWS:
-            scores = [score(stage, probabilities) for probabilities in probable]
-        else:
-            probabilities = torch.from_numpy(table[:, PROBABILITIES:])
-            confidences = probabilities.amax(-1).clamp(max=HIGHEST_CONFIDENCE).double()
-            readings = Readings(torch.from_numpy(table[:, LABEL]), confidences, probabilities)
-            scores = self._rule.scores(stage, readings, None)[0].tolist()
-        return list(map(Reading, labels, scores, probable))
 
 
 def stages_of(
@@ -234,8 +213,7 @@ def stages_of(
 
         if not fits(checkpoint.config):
             return ResidentStages
-        temperatures = checkpoint.calibration.temperatures
-        difference = largest_difference(checkpoint.model, temperatures, dtype, device)
+        difference = largest_difference(checkpoint.model, checkpoint.calibration, dtype, device)
     except Exception as error:  # noqa: BLE001 - Triton's own, its compiler's, the card's
         logger.warning(
             "Triton does not work here, so steps take up to twice as long; it needs a C compiler"
@@ -254,14 +232,22 @@ def stages_of(
     return FusedStages
 
 
+def _readings_of(table: Table) -> StepReadings:
+    """A step's readings, from its columns."""
+    labels = table[:, LABEL].astype(np.int64).tolist()
+    scores = table[:, SCORE].tolist()
+    probabilities = list(zip(*table[:, PROBABILITIES:].T.tolist(), strict=True))
+    return StepReadings(labels, scores, probabilities)
+
+
 def _tokens(request: Request) -> Tokens:
     if not isinstance(request.payload, Tokens):
         raise TypeError(f"a request's payload must be Tokens, not {type(request.payload).__name__}")
     return request.payload
 
 
-def _lay_out(numbers: Numbers, rows: Sequence[Sequence[int]]) -> None:
+def _lay_out(numbers: Numbers, rows: Sequence["array[int]"]) -> None:
     """Write rows end to end, and zeros behind them."""
-    count = sum(map(len, rows))
-    numbers[:count] = np.fromiter(chain.from_iterable(rows), np.int32, count)
-    numbers[count:] = 0
+    together = end_to_end(rows)
+    numbers[: len(together)] = together
+    numbers[len(together) :] = 0

@@ -28,7 +28,7 @@ class WarmBackend(Backend, Protocol):
 def known_input(model: ModelConfig) -> Tokens:
     """The tokens that a model warms up with, which every model that serves has read."""
     tokens = min(ROW_TOKENS, model.max_tokens)
-    return Tokens(tuple(range(tokens)), (0,) * tokens, truncated=False)
+    return Tokens.of(range(tokens))
 
 
 def warm_up(

@@ -73,7 +73,7 @@ def fingerprint(
     """
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     for row in (*rows, *dev_rows):
-        digest.update(repr((row.tokens.ids, row.label)).encode())
+        digest.update(repr((tuple(row.tokens.ids), row.label)).encode())
     for one in (model, teacher):
         digest.update(b"none" if one is None else _digest_of(one))
     return digest.hexdigest()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,17 +80,19 @@ def circumstances() -> dict[str, object]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = subprocess.run(  # noqa: S603
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    commit = ""
+    with suppress(FileNotFoundError):  # a container may have no git
+        commit = subprocess.run(  # noqa: S603
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
     return {
         "versions": versions,
         "cores": os.cpu_count(),
         "platform": sys.platform,
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from offramp.model.calibration import TradeOff
-from offramp.scheduler.request import Reading
+from offramp.scheduler.reading import Reading
 
 WINDOW = 400
 Z = 3.29

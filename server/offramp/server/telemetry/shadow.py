@@ -19,15 +19,8 @@ from offramp.scheduler.cost import CostModel
 from offramp.scheduler.flights import Lane
 from offramp.scheduler.observer import NullObserver
 from offramp.scheduler.policy import Adaptive
-from offramp.scheduler.request import (
-    Answer,
-    Departure,
-    ExitReason,
-    Priority,
-    Reading,
-    Request,
-    Terms,
-)
+from offramp.scheduler.reading import Reading
+from offramp.scheduler.request import Answer, Departure, ExitReason, Priority, Request, Terms
 from offramp.scheduler.scheduler import Scheduler
 from offramp.server.telemetry.agreement import Agreement, Interval, wilson
 from offramp.server.telemetry.logs import Event, log_event
