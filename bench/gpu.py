@@ -10,7 +10,8 @@ the host adds to steps, throughput of scheduler and engine at full depth and wit
 turn, one request alone, and `transformers` with torch.compile on mixed lengths, padded and batched.
 
 Shapes are BERT-base and BERT-large with random weights, which leave nowhere early; their requests
-leave by shares recorded of trained checkpoints (`EXIT_SHARES`), drawn per request.
+leave by shares recorded of trained checkpoints (`EXIT_SHARES`), drawn per request. The shipped
+checkpoint, in float16 as it is served, has real texts and leaves at its default threshold.
 """
 
 import argparse
@@ -26,11 +27,20 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("model", "scheduler", "server", "bench")]
 
 import torch  # noqa: E402
-from gpu_engine import HELD, engine_rounds  # noqa: E402
+from gpu_engine import (  # noqa: E402
+    HELD,
+    at_full_depth,
+    at_recorded_exits,
+    at_threshold,
+    engine_rounds,
+    summary,
+)
 from gpu_equality import equality  # noqa: E402
 from gpu_peer import padded_peer  # noqa: E402
+from gpu_processes import several  # noqa: E402
 from gpu_stages import card_limits, host_overhead, stages  # noqa: E402
 from gpu_subjects import (  # noqa: E402
+    DIFFERENT,
     LENGTHS_LONG,
     LENGTHS_SHORT,
     SHAPES,
@@ -47,13 +57,13 @@ from offramp.model.tokenizer import Tokens  # noqa: E402
 from offramp.server.device import stages_of  # noqa: E402
 from offramp.server.garbage import settle  # noqa: E402
 
-PARTS = ("equality", "stages", "engine", "peer")
+PARTS = ("equality", "stages", "engine", "peer", "processes")
+
+PROCESSES = (2, 4)
+"""Processes that share the card, each on a core of its own."""
 
 LEAST_REQUESTS = 4 * HELD * Limits().slots + 2
 """The cold run has half of them, and holds as many at a time as are not counted."""
-
-DIFFERENT = 2000
-"""Different rows among the requests of a run."""
 
 
 def tokenized(checkpoint: Checkpoint, texts: Path) -> list[Tokens]:
@@ -84,13 +94,40 @@ def of_shape(
             found["host"] = host_overhead(backend, found["stages"])
         for kind, tokens in kinds.items():
             many = list(islice(cycle(tokens), args.requests))
-            found[kind] = engine_rounds(checkpoint, backend, many)
+            exits = checkpoint.config.exit_layers
+            full, early = (make(many, len(exits)) for make in (at_full_depth, at_recorded_exits))
+            found[kind] = summary(engine_rounds(exits, backend, full, early))
     if "peer" in parts:
         peer = padded_peer(checkpoint.config, device, kinds["mixed"])
         found["padded_peer_mixed_per_second"] = peer
         if "mixed" in found:
             early = found["mixed"]["early"]["per_second"]
             found["over_padded_peer"] = {order: early / rate for order, rate in peer.items()}
+    return found
+
+
+def shipped(peak: float, args: argparse.Namespace) -> dict[str, Any]:
+    """Whatever parts are asked for, of the checkpoint and real texts, at its default threshold."""
+    load, device = partial(load_checkpoint, args.checkpoint), torch.device("cuda")
+    checkpoint = load()
+    tokens = tokenized(checkpoint, args.texts)
+    found: dict[str, Any] = {"texts": args.texts.name}
+    if "equality" in args.parts:
+        found["equality"] = equality(load, device, tokens)
+    if "stages" in args.parts:
+        made = stages_of(checkpoint, torch.float16, device)
+        found["kernels"] = made.__name__
+        found["stages"] = stages(load(), made, device, peak, torch.float16)
+    if "engine" in args.parts:
+        backend = backend_of(load(), device, Precision.FLOAT16, Limits())
+        if "stages" in found:
+            found["host"] = host_overhead(backend, found["stages"])
+        many = list(islice(cycle(tokens), args.requests))
+        exits, threshold = checkpoint.config.exit_layers, checkpoint.calibration.default_threshold
+        full = at_full_depth(many, len(exits))
+        early = at_threshold(many, len(exits), threshold)
+        found["threshold"] = threshold
+        found["texts_of_file"] = summary(engine_rounds(exits, backend, full, early))
     return found
 
 
@@ -117,15 +154,21 @@ def main() -> None:
         "torch": torch.__version__,
         "limits": card_limits(device),
     }
-    load = partial(load_checkpoint, args.checkpoint)
-    if args.texts and "equality" in args.parts:
-        found = equality(load, device, tokenized(load(), args.texts))
-        record["shipped_checkpoint"] = {"texts": args.texts.name, "equality": found}
+    if args.texts:
+        record["shipped_checkpoint"] = shipped(record["limits"]["bfloat16_tflops"], args)
+        print(json.dumps(record, indent=1), flush=True)
     kinds = {
         "short": rows(DIFFERENT, 4, LENGTHS_SHORT),
         "mixed": rows(DIFFERENT, 2, LENGTHS_SHORT, LENGTHS_LONG),
     }
     settle()
+    if "processes" in args.parts:
+        shape = next(iter(SHAPES))
+        record["processes"] = {
+            "shape": shape,
+            "short": [several(shape, processes, args.requests) for processes in PROCESSES],
+        }
+        print(json.dumps(record["processes"], indent=1), flush=True)
     for name in SHAPES:
         record[name] = of_shape(name, kinds, record["limits"]["bfloat16_tflops"], args)
         print(json.dumps({name: record[name]}, indent=1), flush=True)

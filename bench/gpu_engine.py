@@ -13,12 +13,12 @@ from typing import Any
 import uvloop
 from gpu_subjects import Limits
 
-from offramp.model.checkpoint import Checkpoint
 from offramp.model.tokenizer import Tokens
-from offramp.scheduler.backend import Backend
+from offramp.scheduler.backend import Backend, Batch
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.engine import Engine
+from offramp.scheduler.observer import NullObserver
 from offramp.scheduler.policy import Adaptive
 from offramp.scheduler.request import Answer, Terms
 from offramp.scheduler.scheduler import Scheduler
@@ -36,22 +36,53 @@ HELD = 3
 ALONE = 100
 """Requests measured one at a time."""
 
+Rounds = list[tuple[dict[str, float], dict[str, float]]]
+"""At full depth and with early exits."""
+
+
+Work = Sequence[tuple[Tokens, Terms]]
+"""What is asked, and on what terms."""
+
+
+def at_full_depth(tokens: Sequence[Tokens], exits: int) -> Work:
+    """All run to the last exit."""
+    terms = Terms(threshold=inf, min_exit=exits - 1, max_exit=exits - 1)
+    return [(row, terms) for row in tokens]
+
+
+def at_recorded_exits(tokens: Sequence[Tokens], exits: int) -> Work:
+    """Every request is told which exit it leaves at, by recorded shares."""
+    terms = [Terms(threshold=inf, min_exit=at, max_exit=at) for at in range(exits)]
+    drawn = random.Random(0).choices(terms, EXIT_SHARES[:exits], k=len(tokens))
+    return list(zip(tokens, drawn, strict=True))
+
+
+def at_threshold(tokens: Sequence[Tokens], exits: int, threshold: float) -> Work:
+    """All leave at the first exit that is sure enough."""
+    terms = Terms(threshold, min_exit=0, max_exit=exits - 1)
+    return [(row, terms) for row in tokens]
+
+
+class Steps(NullObserver):
+    """Tokens of the steps so far."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def stepped(self, batch: Batch, seconds: float) -> None:
+        """Note a step."""
+        del seconds
+        self.tokens.append(batch.tokens)
+
 
 async def throughput(
-    exits: Sequence[int],
-    backend: Backend,
-    cost: CostModel,
-    limits: Limits,
-    tokens: Sequence[Tokens],
-    *,
-    early: bool,
+    exits: Sequence[int], backend: Backend, cost: CostModel, limits: Limits, work: Work
 ) -> dict[str, float]:
     """Requests a second through scheduler and engine, the layers that they ran, and one alone.
 
-    `exits` are the layers that have one; every request is told which of these it leaves at. Who is
-    answered sends the next, so that as many are held until the last have been sent; what is
-    answered before as many have been, or after that, does not count. Alone are the shorter half of
-    the first 200, with the exits of the others.
+    `exits` are the layers that have one. Who is answered sends the next, so that as many are held
+    until the last have been sent; what is answered before as many have been, or after that, does
+    not count. Alone are the shorter half of the first 200, on the terms of the others.
     """
     settings = SchedulerConfig(
         stages=len(exits),
@@ -62,11 +93,9 @@ async def throughput(
         max_batch_tokens=limits.tokens,
     )
     scheduler = Scheduler(settings, Adaptive(), cost)
-    terms = [Terms(threshold=inf, min_exit=at, max_exit=at) for at in range(len(exits))]
-    drawn = random.Random(0).choices(terms, EXIT_SHARES[: len(exits)], k=len(tokens))
-    work = list(zip(tokens, drawn if early else [terms[-1]] * len(tokens), strict=True))
     with ThreadPoolExecutor(STEPS_IN_FLIGHT) as executor:
-        engine = Engine(scheduler, backend, executor, steps_in_flight=STEPS_IN_FLIGHT)
+        steps = Steps()
+        engine = Engine(scheduler, backend, executor, steps, steps_in_flight=STEPS_IN_FLIGHT)
         running = asyncio.create_task(engine.run())
 
         def submit(row: Tokens, leaves: Terms) -> asyncio.Future[Answer]:
@@ -98,6 +127,7 @@ async def throughput(
         for _ in range(held):
             follow()
         await over
+        usual = statistics.median(steps.tokens)
         alone: list[float] = []
         for one in sorted(work[: 2 * ALONE], key=lambda pair: len(pair[0]))[:ALONE]:
             begun = time.perf_counter()
@@ -109,21 +139,20 @@ async def throughput(
     return {
         "per_second": (len(times[counted]) - 1) / (times[counted][-1] - times[counted][0]),
         "mean_layers": statistics.fmean(depths),
+        "median_step_tokens": usual,
         "one_in_flight_p50_ms": statistics.median(alone) * 1e3,
     }
 
 
-def engine_rounds(
-    checkpoint: Checkpoint, backend: Backend, tokens: Sequence[Tokens]
-) -> dict[str, Any]:
-    """Throughput at full depth and with recorded exits, in turn."""
-    exits = checkpoint.config.exit_layers
-    cost = CostModel(len(exits))
-    run = partial(throughput, exits, backend, cost, Limits())
-    uvloop.run(run(tokens[: len(tokens) // 2], early=True))  # whatever comes first is cold
-    rounds = [
-        [uvloop.run(run(tokens, early=early)) for early in (False, True)] for _ in range(ROUNDS)
-    ]
+def engine_rounds(exits: Sequence[int], backend: Backend, full: Work, early: Work) -> Rounds:
+    """Throughput at full depth and with early exits, in turn."""
+    run = partial(throughput, exits, backend, CostModel(len(exits)), Limits())
+    uvloop.run(run(early[: len(early) // 2]))  # whatever comes first is cold
+    return [(uvloop.run(run(full)), uvloop.run(run(early))) for _ in range(ROUNDS)]
+
+
+def summary(rounds: Rounds) -> dict[str, Any]:
+    """Medians, and how much of the layers that exits save is saved in time."""
     full, early = (
         {key: statistics.median(one[key] for one in mode) for key in mode[0]}
         for mode in zip(*rounds, strict=True)

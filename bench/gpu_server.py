@@ -1,0 +1,200 @@
+"""The whole server on one card: calls, streams, two swaps and the end, all under load.
+
+    python bench/gpu_server.py --texts FILE --json OUT [--device cpu --seconds 2]
+
+Starts `offramp serve` and, against it, `offramp bench`, in processes of their own and from this
+checkout: of ours nothing need be installed. One generator looks for the rate that is sustained; on
+many cores several at once say what more the server can do. Under a third of that rate the server
+swaps twice (SIGHUP) and ends (SIGTERM). If something is `wrong` or in its `log`, the status is 1.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+ROOTS = [str(ROOT / part) for part in ("protos", "scheduler", "model", "server", "client", "cli")]
+sys.path[:0] = ROOTS
+
+from offramp.cli.bench import read_texts  # noqa: E402
+from offramp.cli.load.arrivals import Pattern, arrivals  # noqa: E402
+from offramp.cli.load.report import circumstances, summarize  # noqa: E402
+from offramp.cli.load.run import Sample, open_loop  # noqa: E402
+from offramp.cli.load.target import OfframpTarget  # noqa: E402
+from offramp.client import Options  # noqa: E402
+
+Record = dict[str, Any]
+MANY = min(4, max(1, (os.cpu_count() or 1) // 4))
+LOADS = {"calls": ("--in-flight", 64), "streams": ("--stream", "--saturate", "--streams", 4)}
+
+STARTING, PATIENCE = 180.0, 60
+"""Seconds until the server must serve, and in which all else must end."""
+
+ON_ITS_WAY = 0.1
+"""What was sent so many seconds before SIGTERM was accepted for sure, later calls perhaps."""
+
+GENERATE = "import sys; sys.modules['torch'] = None; from offramp.cli import main; main.main()"
+"""`offramp` without torch, which takes seconds to load and would time its yardstick alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server, the file that it logs JSON lines to, and what it serves."""
+
+    process: subprocess.Popen[str]
+    address: str
+    log: Path
+    checkpoint: Path
+
+    def swap(self) -> None:
+        """Tell it to read its checkpoint again, which has another digest by then."""
+        with (self.checkpoint / "exits.json").open("a") as file:
+            file.write("\n")
+        self.process.send_signal(signal.SIGHUP)
+
+    def lines(self, event: str | None = None) -> list[Record]:
+        """What it has logged, of one event or all; what is not JSON has a message alone."""
+        rows = self.log.read_text(errors="replace").splitlines()
+        told = [json.loads(row) if row[:1] + row[-1:] == "{}" else {"message": row} for row in rows]
+        return [line for line in told if event in (None, line.get("event"))]
+
+
+def serve(checkpoint: Path, device: str, log: Path) -> Server:
+    """A server that is ready; exits with what it logged if it never is."""
+    command = [sys.executable, "-m", "offramp.cli.main", "serve", "--address", "127.0.0.1:0"]
+    command += ["--log-format", "json", "--device", device, "--checkpoint", str(checkpoint)]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
+    late = threading.Timer(STARTING, process.kill)
+    late.start()
+    line = process.stdout.readline() if process.stdout else ""
+    late.cancel()
+    if " serves on " not in line:
+        process.kill()
+        sys.exit(f"the server did not start, status {process.wait()}:\n{log.read_text()}")
+    return Server(process, line.split()[-1], log, checkpoint)
+
+
+def bench(server: Server, texts: Path, seconds: float, *options: object, many: int = 1) -> Record:
+    """What `offramp bench` finds, or many of it at once; one that fails or hangs is left out."""
+    given = ("--address", server.address, "--texts", texts, "--seconds", seconds, *options)
+    command = [sys.executable, "-c", GENERATE, "bench", *map(str, given), "--json"]
+
+    def generate(number: int) -> Record:
+        out = server.log.with_name(f"{time.monotonic_ns()}-{number}.json")
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run([*command, str(out)], check=False, timeout=PATIENCE)
+        return Record(json.loads(out.read_text())) if out.exists() else {}
+
+    print(*options, flush=True)
+    clock = (~server.process.pid << 3) | 2  # Linux's clock of another process
+    worked = time.clock_gettime(clock)
+    with ThreadPoolExecutor(many) as pool:
+        runs = [run for run in pool.map(generate, range(many)) if run]
+    return {
+        "answered_per_second": sum(run["summary"]["answered_per_second"] for run in runs),
+        "server_cpu_s": time.clock_gettime(clock) - worked,
+        "runs": [{name: run[name] for name in ("summary", "saturation")} for run in runs],
+    }
+
+
+def rates(server: Server, texts: Path, seconds: float, found: Record) -> float:
+    """Measure how quick it is, alone and loaded; returns the calls a second that it sustains."""
+    found["one in flight"] = bench(server, texts, seconds / 2, "--in-flight", 1)
+    for name, depth in (("early exits", ()), ("full depth", ("--threshold", 1))):
+        found[f"{name}, sustained"] = bench(server, texts, seconds / 4, "--saturate", *depth)
+        for kind, load in LOADS.items():
+            found[f"{name}, {kind}"] = bench(server, texts, seconds / 2, *load, *depth, many=MANY)
+    search = found["early exits, sustained"]["runs"][0]["saturation"]
+    rate: float = search["rate"] or search["closed_loop"] / 2
+    found["half"] = bench(server, texts, seconds, "--rate", rate / 2)
+    return rate
+
+
+async def ends(server: Server, texts: list[str], rate: float) -> Record:
+    """Swap twice, then end the server, while calls go on."""
+    calm, swapping, ending = list[Sample](), list[Sample](), list[Sample]()
+    async with OfframpTarget(server.address, PATIENCE, Options()) as target:
+
+        async def load(samples: list[Sample], seconds: float = 1.0) -> None:
+            due = arrivals(Pattern.POISSON, rate, seconds, seed=len(samples))
+            samples += await open_loop(target, texts, due)
+
+        await load([])  # which connects
+        await load(calm)
+        for swaps in (1, 2):
+            server.swap()
+            for _ in range(PATIENCE):
+                await load(swapping)
+                if len(server.lines("offramp.swap")) == swaps:
+                    break
+            await load(swapping)  # while the old one goes
+        running, started = asyncio.create_task(load(ending, 2.0)), time.perf_counter()
+        await asyncio.sleep(1.0)
+        signalled = time.perf_counter() - started
+        server.process.terminate()
+        status = await asyncio.to_thread(server.process.wait, PATIENCE)
+        took = time.perf_counter() - started - signalled
+        await running
+    before = [sample for sample in ending if sample.sent < signalled - ON_ITS_WAY]
+    after = [sample for sample in ending if sample.sent >= signalled - ON_ITS_WAY]
+    parts = {"calm": calm, "swapping": swapping, "before sigterm": before, "at sigterm": after}
+    told = {name: asdict(summarize(samples)) for name, samples in parts.items()}
+    kept = ("messages", "answered", "errors", "p50", "p99", "longest")
+    found: Record = {name: {key: one[key] for key in kept} for name, one in told.items()}
+    found |= {"rate": rate, "swaps": server.lines("offramp.swap"), "drain_s": took}
+    holds = {
+        "both swaps succeed": [one["outcome"] for one in found["swaps"]] == ["swapped"] * 2,
+        "no call fails": not (found["swapping"]["errors"] or found["before sigterm"]["errors"]),
+        "the server's status is 0": status == 0,
+    }
+    return {**found, "wrong": [name for name, held in holds.items() if not held]}
+
+
+def main() -> int:
+    """Measure and write; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Measure the whole server on one device.")
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    record = Record(circumstances()) | {name: version(name) for name in ("triton", "uvloop")}
+    card = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    record["device"] = "cpu" if args.device == "cpu" else subprocess.check_output(card, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "offramp-0.dist-info").mkdir()
+        Path(folder, "offramp-0.dist-info", "METADATA").write_text("Name: offramp\nVersion: 0\n")
+        os.environ["PYTHONPATH"] = ":".join([*ROOTS, folder, os.environ.get("PYTHONPATH", "")])
+        checkpoint = Path(shutil.copytree(args.checkpoint, Path(folder, args.checkpoint.name)))
+        started = time.monotonic()
+        server = serve(checkpoint, args.device, Path(folder, "log"))
+        record["seconds_until_ready"] = time.monotonic() - started
+        try:
+            rate = rates(server, args.texts, args.seconds, record)
+            record["ends"] = asyncio.run(ends(server, read_texts(args.texts), rate / 3))
+        finally:
+            server.process.kill()
+            record["log"] = [one for one in server.lines() if one.get("level") != "INFO"]
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
+            print(args.json.read_text())
+    return 1 if record["ends"]["wrong"] or record["log"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
