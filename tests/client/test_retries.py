@@ -4,18 +4,28 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Never
 
+import grpc
 import grpc.aio
 import pytest
 
-from offramp.client import AsyncClient, DeadlineExceededError, OverloadedError
+from offramp.client import (
+    AsyncClient,
+    DeadlineExceededError,
+    OverloadedError,
+    UnavailableError,
+)
 from offramp.client.channel import RETRIES
 from offramp.scheduler.errors import DeadlineUnreachableError, DrainingError, QueueFullError
 from offramp.server.errors import InvalidRequestError
-from offramp.server.handlers import MessageLimits, gated_handler, with_status
+from offramp.server.handlers import Context, MessageLimits, gated_handler, with_status
 from offramp.server.services import CLASSIFIER
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
+
+
+class ClosingError(Exception):
+    """What gRPC itself says to a call that reaches a server as it closes."""
 
 
 class Refusing(ClassifierServiceServicer):
@@ -26,12 +36,15 @@ class Refusing(ClassifierServiceServicer):
         self.attempts = 0
 
     async def ClassifyText(  # noqa: N802
-        self, request: service_pb.ClassifyTextRequest, context: object
+        self, request: service_pb.ClassifyTextRequest, context: Context
     ) -> service_pb.ClassifyTextResponse:
-        del request, context
+        del request
         self.attempts += 1
         if self._errors:
-            raise self._errors.pop(0)
+            error = self._errors.pop(0)
+            if isinstance(error, ClosingError):
+                await context.abort(grpc.StatusCode.CANCELLED)
+            raise error
         answer = pb.ClassifyResult(classification=pb.Classification(label="yes"))
         return service_pb.ClassifyTextResponse(results=[answer])
 
@@ -51,7 +64,7 @@ async def client_of(servicer: Refusing, *, retries: bool = True) -> AsyncGenerat
     await server.stop(None)
 
 
-@pytest.mark.parametrize("error", [QueueFullError(0.01), DrainingError()])
+@pytest.mark.parametrize("error", [QueueFullError(0.01), DrainingError(), ClosingError()])
 async def test_a_refusal_that_passes_is_not_noticed(error: Exception) -> None:
     servicer = Refusing(error, error)
     async with client_of(servicer) as client:
@@ -65,6 +78,12 @@ async def test_without_retries_a_refusal_is_raised_at_once() -> None:
         with pytest.raises(OverloadedError):
             await client.classify("fine")
     assert servicer.attempts == 1
+
+
+async def test_a_server_that_closes_is_unavailable() -> None:
+    async with client_of(Refusing(ClosingError()), retries=False) as client:
+        with pytest.raises(UnavailableError):
+            await client.classify("fine")
 
 
 async def test_attempts_are_bounded_and_the_delay_is_told() -> None:

@@ -14,9 +14,12 @@ RETRIES = {
     "initialBackoff": "0.05s",
     "maxBackoff": "1s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
 }
-"""Retries are gRPC's own: of what never ran, after the delay that the server asks for."""
+"""Retries are gRPC's own: of what never ran, after the delay that the server asks for.
+
+CANCELLED is what gRPC says of a call that reaches a server as it closes (grpc/grpc#41785).
+"""
 
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],

@@ -45,7 +45,7 @@ class DeadlineExceededError(OfframpError):
 
 
 class UnavailableError(OfframpError):
-    """No server is reachable, or this one is draining."""
+    """No server is reachable, or this one is draining or went away."""
 
 
 class ServerFailedError(OfframpError):
@@ -81,6 +81,8 @@ CODES: dict[grpc.StatusCode, type[OfframpError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    # Who cancels a call hears of it by other ways: this is a server that ended before it took it.
+    grpc.StatusCode.CANCELLED: UnavailableError,
     grpc.StatusCode.INTERNAL: ServerFailedError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
 }

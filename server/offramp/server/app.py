@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from offramp.server.config import ServerConfig
+from offramp.server.drain import OpenCalls, stop_server
 from offramp.server.engines import Engines
 from offramp.server.garbage import release, settle
 from offramp.server.hardware import MakeBackend
@@ -55,7 +56,10 @@ class App:
         )
         self._draining = asyncio.Event()
         self._health = Health()
-        self._server = build_server(config, telemetry, self.models, self._health, self._draining)
+        self._calls = OpenCalls()
+        self._server = build_server(
+            config, telemetry, self.models, self._health, self._draining, self._calls
+        )
         self._engines = Engines()
         self._swap = Swap(
             self._loader, self.models, self._engines, telemetry.registry, config.drain_grace
@@ -100,7 +104,7 @@ class App:
         self._health.drain()
         await asyncio.sleep(config.drain_pause if alive else 0)
         self._draining.set()
-        await self._server.stop(config.drain_grace if alive else 0)
+        await stop_server(self._server, self._calls, config.drain_grace if alive else 0)
         if self._loop_lag is not None:
             self._loop_lag.stop()
         try:

@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from offramp.server.auth import TokenGate
 from offramp.server.config import ServerConfig
-from offramp.server.drain import ending
+from offramp.server.drain import OpenCalls, ending
 from offramp.server.handlers import Gate, MessageLimits, gated_handler, with_status
 from offramp.server.health import Health
 from offramp.server.served import ModelRegistry
@@ -35,12 +35,15 @@ def build_server(
     models: ModelRegistry,
     health: Health,
     draining: asyncio.Event,
+    calls: OpenCalls,
 ) -> grpc.aio.Server:
     """A server of these models that has no port yet; streams end once `draining` is set.
 
+    All `calls` of our services are counted.
+
     Raises OSError or ValueError where the file of tokens is unusable.
     """
-    gates: list[Gate] = []
+    gates: list[Gate] = [calls]
     if telemetry.registry or telemetry.tracer:
         gates.append(CallGate(telemetry.registry, telemetry.tracer))
     gates.append(with_status)
