@@ -56,9 +56,13 @@ SHAPES = {"BERT-base": (768, 12, 12), "BERT-large": (1024, 24, 16)}
 
 
 def random_checkpoint(name: str) -> Checkpoint:
-    """Random weights of a shape; the tokenizer is never asked."""
+    """Random weights of a shape."""
+    return checkpoint_of(name, shape(*SHAPES[name]))
+
+
+def checkpoint_of(name: str, config: ModelConfig) -> Checkpoint:
+    """Random weights; the tokenizer is never asked."""
     torch.manual_seed(0)
-    config = shape(*SHAPES[name])
     model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
     tokenizer = TextTokenizer("{}", config.max_tokens)
     return Checkpoint(name, config, model, tokenizer, Calibration.none(config.exits))

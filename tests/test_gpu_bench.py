@@ -7,6 +7,7 @@ import torch
 from gpu import main
 from gpu_engine import at_full_depth, at_recorded_exits, at_threshold, summary, throughput
 from gpu_equality import equality
+from gpu_host import TINY, ClockBackend
 from gpu_subjects import Limits, backend_of, rows
 from tiny import tiny_checkpoint
 
@@ -43,6 +44,16 @@ def test_every_precision_is_compared(tmp_path: Path) -> None:
     assert found["float32"]["exits_as_module"] == 1
     assert found["float32"]["largest_probability_difference"] < 1e-5
     assert 0 < found["bfloat16"]["largest_probability_difference"] < 0.1
+
+
+async def test_a_device_that_is_a_clock_runs_its_steps_one_after_the_other() -> None:
+    backend = ClockBackend(SMALL, lambda bucket: bucket / 1e6)
+    many = small_rows() * 40
+    exits = TINY.exit_layers
+    full = await throughput(exits, backend, CostModel(len(exits)), SMALL, at_full_depth(many, 6))
+    assert full["mean_layers"] == TINY.encoder.layers
+    # A bucket has a row for every 16 tokens, so that a row takes 16 µs at each of six stages.
+    assert full["per_second"] < 1 / (6 * 16e-6)
 
 
 async def test_an_engine_with_recorded_exits(tmp_path: Path) -> None:
