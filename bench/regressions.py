@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "checkpoints" / "sst2-minilm"
 COMMITTED = ROOT / "bench" / "results" / "regressions.json"
 ROUNDS = 3
+PASSES = 9
 SECONDS = 5.0
 SLACK = 0.8
 STARTING = 60.0
@@ -57,7 +58,8 @@ def main() -> int:
 
 
 def stage_ratios(texts: list[str]) -> dict[str, float]:
-    """How many times as fast as the reference module the runner is."""
+    """How many times as fast as the reference module the runner is, on a worker's one thread."""
+    torch.set_num_threads(1)
     checkpoint = load_checkpoint(CHECKPOINT)
     cpu = torch.device("cpu")
     rows = checkpoint.tokenizer.encode([(text, None) for text in texts])
@@ -76,7 +78,7 @@ def stage_ratios(texts: list[str]) -> dict[str, float]:
     with torch.inference_mode():
         for name, packed in batches.items():
             times: tuple[list[float], list[float]] = ([], [])
-            for _ in range(ROUNDS + 1):
+            for _ in range(PASSES + 1):
                 for runner, own in zip(runners, times, strict=True):
                     own.append(_full_depth_seconds(runner, packed, checkpoint.config.exits))
             module, runner_time = (statistics.median(own[1:]) for own in times)
