@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from gpu_subjects import Limits, backend_of, requests_of
 
-from offramp.model.calibration import Calibration
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.packing import PackedTokens
 from offramp.model.readings import scaled_softmax
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
+from offramp.scheduler.reading import Reading
 from offramp.server.device import DeviceBackend
 
 TOLERANCES = {Precision.FLOAT32: 1e-4, Precision.BFLOAT16: 0.05, Precision.FLOAT16: 0.01}
@@ -36,9 +36,14 @@ def equality(
             stages = zip(logits, temperatures, strict=True)
             wanted.append([scaled_softmax(said, at)[0].tolist() for said, at in stages])
     found: dict[str, Any] = {"rows": len(tokens)}
+    rule = checkpoint.calibration.rule
+    leaves = partial(_exit, checkpoint.calibration.default_threshold)
+    exits = [leaves([rule.score(*said) for said in enumerate(row)]) for row in wanted]
     for precision, tolerance in TOLERANCES.items():
         backend = backend_of(make(), device, precision, Limits(64, 8192, 64))
-        said = _said(backend, tokens, checkpoint.config.exits)
+        readings = _said(backend, tokens, checkpoint.config.exits)
+        said = [[list(reading.probabilities) for reading in row] for row in readings]
+        scores = [[reading.score for reading in row] for row in readings]
         differences = [
             abs(one - other)
             for rows in zip(said, wanted, strict=True)
@@ -56,20 +61,22 @@ def equality(
             "labels_at_full_depth_as_module": _same(
                 said, wanted, lambda row: row[-1].index(max(row[-1]))
             ),
-            "exits_as_module": _same(said, wanted, partial(_exit, checkpoint.calibration)),
+            "exits_as_module": statistics.fmean(
+                one == other for one, other in zip(map(leaves, scores), exits, strict=True)
+            ),
         }
     return found
 
 
 def _said(
     backend: DeviceBackend, tokens: Sequence[Tokens], exits: int, rows: int = 64
-) -> list[list[Sequence[float]]]:
-    """Probabilities of all stages of all rows."""
-    said: list[list[Sequence[float]]] = []
+) -> list[list[Reading]]:
+    """Readings of all stages of all rows."""
+    said: list[list[Reading]] = []
     for at in range(0, len(tokens), rows):
         requests = requests_of(tokens[at : at + rows])
         steps = [backend.run(Batch(stage, requests, 0.0)) for stage in range(exits)]
-        said += [[reading.probabilities for reading in row] for row in zip(*steps, strict=True)]
+        said += map(list, zip(*steps, strict=True))
     return said
 
 
@@ -79,9 +86,9 @@ def _same(said: Sequence[Any], wanted: Sequence[Any], what: Callable[[Any], obje
     )
 
 
-def _exit(calibration: Calibration, row: Sequence[Sequence[float]]) -> int:
-    """The exit that a row leaves at by the default threshold."""
-    for stage, probabilities in enumerate(row[:-1]):
-        if calibration.rule.score(stage, probabilities) >= calibration.default_threshold:
+def _exit(threshold: float, scores: Sequence[float]) -> int:
+    """The exit that a row of these scores leaves at."""
+    for stage, score in enumerate(scores[:-1]):
+        if score >= threshold:
             return stage
-    return len(row) - 1
+    return len(scores) - 1

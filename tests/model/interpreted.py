@@ -11,7 +11,7 @@ import random
 import sys
 from copy import deepcopy
 from dataclasses import replace
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 from unittest.mock import patch
 
@@ -24,7 +24,7 @@ from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.fused import FusedStages, fits
 from offramp.model.graphs import EagerSteps
-from offramp.model.resident import ResidentStages, rows_of, token_buckets
+from offramp.model.resident import SCORE, ResidentStages, StepInputs, rows_of, token_buckets
 from offramp.model.rules import ExitRule
 from offramp.model.trial import TOLERANCES, largest_difference
 
@@ -124,9 +124,37 @@ def check_trial(dtype: torch.dtype) -> None:
     assert largest_difference(model, CALIBRATION, dtype, CPU) < TOLERANCES[dtype]
     with patch.object(FusedStages, "_raised", lambda _, layer, hidden: 0 * layer.up(hidden)):
         assert largest_difference(model, CALIBRATION, dtype, CPU) > TOLERANCES[dtype]
+    read = FusedStages._readings  # pyright: ignore[reportPrivateUsage]
+
+    def halved(stages: FusedStages, stage: int, inputs: StepInputs) -> torch.Tensor:
+        said = read(stages, stage, inputs)
+        said[:, SCORE] /= 2
+        return said
+
+    with patch.object(FusedStages, "_readings", halved):
+        assert largest_difference(model, CALIBRATION, dtype, CPU) > TOLERANCES[dtype]
     undefined = torch.full((rows_of(token_buckets(256)[-1]), 5), float("nan"))
     with patch.object(FusedStages, "_readings", lambda *_: undefined):
         assert not largest_difference(model, CALIBRATION, dtype, CPU) < TOLERANCES[dtype]
+
+
+def check_undefined() -> None:
+    """A row of undefined numbers has an undefined score, and no other row has."""
+    model = model_of(BERT, Pooling.MEAN)
+    with torch.no_grad():
+        model.encoder.embeddings.word.weight[7] = float("nan")
+    steps = EagerSteps(FusedStages(model, CALIBRATION, 6, torch.float32, CPU), 4, 128, CPU)
+    inputs = steps.inputs(steps.bucket(2, 8))
+    inputs.slots.fill_(6)
+    inputs.slots[:2] = torch.tensor((3, 1))
+    inputs.lengths.zero_()
+    inputs.lengths[:2] = torch.tensor((5, 3))
+    inputs.ids.fill_(2)
+    inputs.ids[4] = 7
+    for stage in range(2):
+        scores = steps.run(stage, steps.bucket(2, 8))[:2, SCORE].tolist()
+        assert isnan(scores[0]), scores
+        assert 0 < scores[1] < 1, scores
 
 
 if __name__ == "__main__":
@@ -134,4 +162,5 @@ if __name__ == "__main__":
     assert not any(map(numbers_beyond, token_buckets(128)))
     if dtype is torch.float32:
         check_trial(dtype)
+        check_undefined()
     print(json.dumps({name: differences(model_of(*kind), dtype) for name, kind in KINDS.items()}))

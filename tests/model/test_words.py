@@ -109,6 +109,13 @@ def test_a_text_of_many_new_words_is_the_tokenizers() -> None:
     assert sorted(asked) == text.split()
 
 
+def test_token_types_are_one_each_or_none() -> None:
+    assert Tokens.of((1, 2), (0, 0)) == Tokens.of((1, 2))
+    assert Tokens.of((1, 2), (0, 1)).types.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="1 token types of 2 tokens"):
+        Tokens.of((1, 2), (1,))
+
+
 TEMPLATES = [None, ("$A [SEP]", "$A [SEP] $B:1 [SEP]:1"), ("$A [SEP]", "$B:1 [SEP]:1 $A:0 [SEP]:0")]
 
 

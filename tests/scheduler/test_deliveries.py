@@ -13,7 +13,7 @@ from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import DrainingError
 from offramp.scheduler.observer import NullObserver
 from offramp.scheduler.reading import Reading
-from offramp.scheduler.request import Departure, Terms
+from offramp.scheduler.request import Answer, Departure, Terms
 
 
 def test_a_few_at_a_time_and_more_where_many_wait() -> None:
@@ -32,6 +32,23 @@ def test_a_few_at_a_time_and_more_where_many_wait() -> None:
     while deliveries:
         deliveries.some()
     assert told == gone
+
+
+async def test_who_gives_up_while_being_told_waits_is_told_nothing() -> None:
+    rows = 2 * AT_A_TIME
+    core = scheduler(max_batch_rows=rows, slots=rows, max_batch_tokens=8 * rows)
+    with ThreadPoolExecutor(1) as executor:
+        engine = Engine(core, FakeBackend(), executor)
+        terms = Terms(0.8, min_exit=0, max_exit=2)
+        futures = [engine.submit((0.9, 0.9, 0.9), 8, terms, 0.0) for _ in range(rows)]
+        futures[0].add_done_callback(lambda _: futures[-1].cancel())
+        running = asyncio.create_task(engine.run())
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        engine.stop()
+        await running
+    assert [isinstance(outcome, Answer) for outcome in outcomes] == [True] * (rows - 1) + [False]
+    assert futures[-1].cancelled()
+    assert core.slots.held == 0
 
 
 class Device(FakeBackend):

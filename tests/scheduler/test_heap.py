@@ -1,5 +1,7 @@
 """The heap gives the lowest rank first, however ranks come and whoever is taken out."""
 
+from operator import attrgetter
+
 from fakes import request
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,14 +19,14 @@ MOVES = st.lists(
 
 @given(MOVES)
 def test_lowest_rank_first_equals_in_order(moves: list[tuple[str, float | list[float]]]) -> None:
-    heap = RequestHeap()
+    heap = RequestHeap(attrgetter("rank"))
     held: list[Request] = []
     for move, given_rank in moves:
         if isinstance(given_rank, list):
             fresh = [request() for _ in given_rank]
             for one, rank in zip(fresh, given_rank, strict=True):
                 one.rank = rank
-            heap.push_all(fresh)
+            heap.push(fresh)
             held = sorted([*held, *fresh], key=lambda one: one.rank)  # stable
         elif move == "remove" and held:
             heap.remove(held.pop(int(given_rank) % len(held)))

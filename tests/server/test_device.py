@@ -16,7 +16,7 @@ from offramp.model.config import Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import PackedTokens
 from offramp.model.resident import ResidentStages, token_buckets
-from offramp.model.rules import ExitRule
+from offramp.model.rules import ExitRule, RuleKind
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
@@ -210,6 +210,14 @@ def test_int8_is_refused(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
     with pytest.raises(ValueError, match="int8 is not available"):
         DeviceBackend(checkpoint, 4, CPU, max_rows=2, max_tokens=20, precision=Precision.INT8)
+
+
+def test_other_rules_than_the_kernels_are_refused(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    rule = ExitRule(RuleKind.ENTROPY)
+    checkpoint = checkpoint.with_calibration(replace(checkpoint.calibration, rule=rule))
+    with pytest.raises(ValueError, match="max_prob alone, not entropy"):
+        DeviceBackend(checkpoint, 4, CPU, max_rows=2, max_tokens=20)
 
 
 def test_steps_beyond_what_kernels_can_count_are_refused(tmp_path: Path) -> None:

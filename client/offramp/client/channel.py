@@ -16,9 +16,10 @@ RETRIES = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
 }
-"""Retries are gRPC's own: of what never ran, after the delay that the server asks for.
+"""Retries are gRPC's own: of what was not answered, after the delay that the server asks for.
 
-CANCELLED is what gRPC says of a call that reaches a server as it closes (grpc/grpc#41785).
+CANCELLED is what gRPC says of a call that reaches a server as it closes (grpc/grpc#41785), or that
+one did not finish in time before it ended.
 """
 
 SERVICE_CONFIG = {

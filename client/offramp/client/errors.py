@@ -81,7 +81,7 @@ CODES: dict[grpc.StatusCode, type[OfframpError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
-    # Who cancels a call hears of it by other ways: this is a server that ended before it took it.
+    # Who cancels a call hears of it by other ways: here the server ended, or the client was closed.
     grpc.StatusCode.CANCELLED: UnavailableError,
     grpc.StatusCode.INTERNAL: ServerFailedError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,

@@ -21,8 +21,6 @@ from torch import Tensor
 from offramp.model.tokenizer import Tokens
 from offramp.model.words import INT32
 
-INT32_BYTES = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -100,14 +98,16 @@ class PackedTokens:
         """Lay rows end to end in the order given; sorted by length they run fastest."""
         layout = Layout.of([len(row) for row in rows])
         ids = _laid_out([row.ids for row in rows])
-        paired = any(row.types for row in rows)
-        types = _laid_out(types_of(rows)) if paired else torch.zeros_like(ids)
-        return cls(ids.to(device), types.to(device), layout, paired)
+        kinds = types_of(rows)
+        types = _laid_out(kinds) if kinds else torch.zeros_like(ids)
+        return cls(ids.to(device), types.to(device), layout, paired=bool(kinds))
 
 
 def types_of(rows: Sequence[Tokens]) -> "list[array[int]]":
-    """The rows' token types, those of the rows that name none too."""
-    return [row.types or array(INT32, bytes(INT32_BYTES * len(row))) for row in rows]
+    """The rows' token types, those of rows that name none too; empty if all are 0."""
+    if not any(row.types for row in rows):
+        return []
+    return [row.types or array(INT32, (0,)) * len(row) for row in rows]
 
 
 def end_to_end(rows: "Sequence[array[int]]") -> np.ndarray[tuple[int], np.dtype[np.int32]]:

@@ -33,5 +33,10 @@ def scaled_softmax(logits: Tensor, temperature: float) -> Tensor:
 def read(logits: Tensor, temperature: float) -> Readings:
     """Readings of `[rows, labels]` logits at the exit's temperature."""
     probabilities = scaled_softmax(logits, temperature)
-    confidences, labels = probabilities.max(-1)
-    return Readings(labels, confidences.clamp(max=HIGHEST_CONFIDENCE).double(), probabilities)
+    return readings_of(probabilities.argmax(-1), probabilities)
+
+
+def readings_of(labels: Tensor, probabilities: Tensor) -> Readings:
+    """Readings of labels, int64 `[rows]`, and their probabilities, float32 `[rows, labels]`."""
+    confidences = probabilities.amax(-1).clamp(max=HIGHEST_CONFIDENCE).double()
+    return Readings(labels, confidences, probabilities)

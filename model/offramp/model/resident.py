@@ -23,7 +23,7 @@ from offramp.model.config import Pooling
 from offramp.model.encoder import EncoderLayer
 from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.projection import activate
-from offramp.model.readings import Readings
+from offramp.model.readings import readings_of
 
 LABEL, SCORE, PROBABILITIES = 0, 1, 2
 """Columns of a step's readings; the probabilities are this one and all that follow."""
@@ -192,9 +192,8 @@ class ResidentStages(nn.Module):
         mixed = torch.matmul(mix, pooled[:, : len(mix)])
         logits = self._linears[stage](mixed).float()
         probabilities = (logits / self._temperatures[stage]).softmax(-1)
-        confidences, labels = probabilities.max(-1)
-        readings = Readings(labels, confidences.double(), probabilities)
-        scores, _ = self._rule.scores(stage, readings, None)
+        labels = probabilities.argmax(-1)
+        scores, _ = self._rule.scores(stage, readings_of(labels, probabilities), None)
         return torch.cat([torch.stack([labels, scores], 1).float(), probabilities], dim=1)
 
 

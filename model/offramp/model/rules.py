@@ -2,8 +2,9 @@
 
 A rule is a checkpoint's, a threshold is a request's. The scheduler knows no rule: it compares a
 number with a threshold, and this module is where that number is made, in evaluation and in serving
-alike. Every score lies in 0 to 1 and stays below 1, so a threshold of 1 is full depth. The score of
-undefined probabilities is undefined.
+alike; on a GPU a kernel makes that of `max_prob` and is tried beside this (`trial.py`). A score
+lies in 0 to 1 and stays below 1, so a threshold of 1 is full depth. The score of undefined
+probabilities is undefined.
 
 - `max_prob`: the confidence, at the temperature it decides at (Schwartz et al., ACL 2020).
 - `entropy`: one minus the entropy over its highest value (Xin et al., DeeBERT, ACL 2020).

@@ -37,9 +37,11 @@ class Tokens:
 
     @classmethod
     def of(cls, ids: Iterable[int], types: Iterable[int] = (), *, truncated: bool = False) -> Self:
-        """From numbers of any kind."""
-        kinds = array(INT32, types)
-        return cls(array(INT32, ids), kinds if any(kinds) else array(INT32), truncated)
+        """From numbers of any kind; raises ValueError if types are neither none nor one each."""
+        found, kinds = array(INT32, ids), array(INT32, types)
+        if kinds and len(kinds) != len(found):
+            raise ValueError(f"{len(kinds)} token types of {len(found)} tokens")
+        return cls(found, kinds if any(kinds) else array(INT32), truncated)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -19,7 +19,7 @@ class AnswerFuture(asyncio.Future[Answer]):
     """Cancels it."""
 
     def cancel(self, msg: object = None) -> bool:
-        """Give the request up, wherever it is; False if it has left."""
+        """Give the request up, wherever it is; False if it has been told how it left."""
         request, self.request = self.request, None
         cancelled = super().cancel(msg)
         if cancelled and request is not None:

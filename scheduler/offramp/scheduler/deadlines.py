@@ -1,5 +1,7 @@
 """The deadlines of all held requests that have one, soonest first."""
 
+from operator import attrgetter
+
 from offramp.scheduler.heap import Entry, RequestHeap
 from offramp.scheduler.request import DeadlineAction, Request, State
 
@@ -8,13 +10,13 @@ class Deadlines:
     """Who has to be answered by when."""
 
     def __init__(self) -> None:
-        self._heap = RequestHeap()
+        self._heap = RequestHeap(attrgetter("terms.deadline"))
         self.held = 0
         """How many there are."""
 
     def add(self, request: Request) -> None:
         """Remember the deadline of a request."""
-        self._heap.push(request, request.terms.deadline)
+        self._heap.push((request,))
         self.held += 1
 
     def forget(self, request: Request) -> None:

@@ -180,7 +180,8 @@ class Engine:
 
     def _next(self) -> tuple[Lane, Batch | None]:
         """The next batch and its lane; the idle lane's only if nothing else is ready or runs."""
-        for lane in (self._lane, None if self._stopping or self._flying else self._idle):
+        busy = self._stopping or self._flying or self._deliveries
+        for lane in (self._lane, None if busy else self._idle):
             if lane is not None:
                 batch, departures = lane.scheduler.next_batch(time.monotonic())
                 self._depart(lane, departures)
@@ -205,8 +206,8 @@ class Engine:
         if departures and lane is self._lane:
             self._solitude.answered(time.monotonic())
             self._deliveries.add(departures)
-        elif departures:
-            for departure in departures:
+        else:
+            for departure in departures:  # of one step at a time, and nobody works on being told
                 lane.observer.departed(departure)
                 departure.deliver()
         self._grant_room()

@@ -1,7 +1,7 @@
 """Requests by rank, lowest first, that may leave from anywhere."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -21,7 +21,8 @@ class RequestHeap:
     rest. So every operation is O(log n), averaged, and O(1) where ranks only rise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rank_of: Callable[[Request], float]) -> None:
+        self._rank_of = rank_of
         self._rising: deque[Entry] = deque()
         self._entries: list[Entry] = []
         self._removed: set[Request] = set()
@@ -30,20 +31,11 @@ class RequestHeap:
     def __len__(self) -> int:
         return len(self._rising) + len(self._entries) - len(self._removed)
 
-    def push(self, request: Request, rank: float) -> None:
-        """Add a request behind those of equal rank."""
-        entry = (rank, next(self._sequence), request)
-        if not self._rising or self._rising[-1] < entry:
-            self._rising.append(entry)
-        else:
-            heappush(self._entries, entry)
-
-    def push_all(self, requests: Iterable[Request]) -> None:
-        """Add requests by their own ranks, each behind those of equal rank."""
+    def push(self, requests: Sequence[Request]) -> None:
+        """Add requests, each behind those of equal rank."""
         rising, sequence = self._rising, self._sequence
         highest = rising[-1][0] if rising else -inf
-        for request in requests:
-            rank = request.rank
+        for request, rank in zip(requests, map(self._rank_of, requests), strict=True):
             entry = (rank, next(sequence), request)
             if rank >= highest:
                 rising.append(entry)

@@ -1,6 +1,7 @@
 """The line of requests ready for one stage, in the order in which they should run."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from offramp.scheduler.heap import Entry, RequestHeap
 from offramp.scheduler.request import Priority, Request
@@ -18,7 +19,7 @@ class Line:
     """Requests by rank; how many tokens they are, how many interactive, and when they came."""
 
     def __init__(self) -> None:
-        self._heap = RequestHeap()
+        self._heap = RequestHeap(attrgetter("rank"))
         self.waiting = 0
         self.tokens = 0
         self.interactive = 0
@@ -36,7 +37,7 @@ class Line:
 
     def push(self, requests: Sequence[Request]) -> None:
         """Join the line; the lowest rank is first, equals keep their order of joining."""
-        self._heap.push_all(requests)
+        self._heap.push(requests)
         self._count(requests, 1)
 
     def remove(self, request: Request) -> None:

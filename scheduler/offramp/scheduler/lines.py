@@ -51,7 +51,8 @@ class Lines:
         self._reach = Reach(config.stages)
         self.of = [Line() for _ in range(config.stages)]
         self._step_tokens = [config.max_batch_tokens] * config.stages
-        self._steps = 0
+        self.steps = 0
+        """Steps so far."""
         self._ran = [0] * config.stages
 
     @property
@@ -64,7 +65,7 @@ class Lines:
         stage = requests[0].stage
         line = self.of[stage]
         if not line.waiting:
-            self._ran[stage] = self._steps
+            self._ran[stage] = self.steps
         line.push(requests)
 
     def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
@@ -89,7 +90,7 @@ class Lines:
 
     def overdue(self, stage: int) -> bool:
         """Whether the line of a stage has waited for its turn too long."""
-        return self._steps - self._ran[stage] >= LONGEST_TURN
+        return self.steps - self._ran[stage] >= LONGEST_TURN
 
     def ready(self, now: float, free_slots: int) -> list[Ready]:
         """What could run now, in order of stages."""
@@ -134,12 +135,12 @@ class Lines:
         first = line.first
         taken = line.take(rows, self._step_tokens[stage], urgent)
         if first in taken:
-            self._ran[stage] = self._steps
+            self._ran[stage] = self.steps
         return taken
 
     def stepped(self) -> None:
         """Count a step, and now and then look again at what was learned of the cost."""
-        if self._steps % RELEARN == 0:
+        if self.steps % RELEARN == 0:
             most = self._config.max_batch_tokens
             for stage in range(len(self.of)):
                 self._step_tokens[stage] = self._cost.best_tokens(stage, most)
@@ -148,7 +149,7 @@ class Lines:
             work = [self._cost.predict(stage, rows, tokens) for stage in range(len(self.of))]
             if all(work):
                 self._reach.weigh([seconds / max(work) for seconds in work])
-        self._steps += 1
+        self.steps += 1
 
     def _due(self, ready: Sequence[Ready]) -> Ready | None:
         """The line that has waited too long, or else that whose first has stayed too long."""
@@ -165,7 +166,7 @@ class Lines:
         batches = -(-between // self._most_rows())
         longest = max(LONGEST_STAY, STAY_TURNS * len(self.of) * batches)
         admitted, stay = min(stays, key=lambda found: found[0])
-        return stay if self._steps - admitted >= longest else None
+        return stay if self.steps - admitted >= longest else None
 
     def _rows(self, stage: int, waiting: int, free_slots: int) -> int:
         """Requests of a stage that fit one batch, if they are as long as its line's mean."""

@@ -87,7 +87,6 @@ class Scheduler:
         self._retries = Retries()
         self._workers = Workers(config.workers)
         self._turn = Turn(config, cost, self._lines, self.slots, self._workers, self._deadlines)
-        self._steps = 0
         self._draining = False
 
     @property
@@ -219,9 +218,9 @@ class Scheduler:
             self.cost.observe(stage, len(requests), batch.tokens, seconds)
         departures: list[Departure] = []
         staying: list[Request] = []
-        scores = scores_of(readings) if batch.reads else repeat(None)
+        scores = scores_of(readings) if batch.reads else repeat(None, len(requests))
         relief, cancelled, waiting = self.relief, State.CANCELLED, State.WAITING
-        for row, (request, score) in enumerate(zip(requests, scores, strict=False)):
+        for row, (request, score) in enumerate(zip(requests, scores, strict=True)):
             if request.state is cancelled:
                 self._release(request)
                 continue
@@ -267,14 +266,13 @@ class Scheduler:
     def _start(
         self, stage: int, fit: list[Request], now: float, starts: float, predicted: float
     ) -> Batch:
-        running, steps, take = State.RUNNING, self._steps, self.slots.take
+        running, steps, take = State.RUNNING, self._lines.steps, self.slots.take
         for request in fit:
             request.state = running
             if request.slot < 0:
                 request.slot, request.admitted = take(), steps
-        if self._steps % RELEARN == 0:
+        if steps % RELEARN == 0:
             self.admission.price()
-        self._steps += 1
         self._lines.stepped()
         self._workers.begin(fit[0], starts + predicted)
         self.admission.busy_until = self._workers.free_at

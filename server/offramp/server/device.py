@@ -26,6 +26,7 @@ from offramp.model.resident import (
     rows_of,
     token_buckets,
 )
+from offramp.model.rules import RuleKind
 from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
@@ -92,6 +93,8 @@ class DeviceBackend:
     ) -> None:
         if precision is Precision.INT8:
             raise ValueError(f"int8 is not available on {device}; use bfloat16, float16 or float32")
+        if (kind := checkpoint.calibration.rule.kind) is not RuleKind.MAX_PROB:
+            raise ValueError(f"scores are made on {device} for the rule max_prob alone, not {kind}")
         config = checkpoint.config
         most = max(max_tokens, config.max_tokens)
         largest = token_buckets(max(most, max_rows * TOKENS_A_ROW))[-1]
@@ -159,7 +162,7 @@ class DeviceBackend:
         payloads = [_tokens(request) for request in requests]
         ids, types = numbers[2 * most :][:bucket], numbers[2 * most + bucket :][:bucket]
         _lay_out(ids, [row.ids for row in payloads])
-        _lay_out(types, types_of(payloads) if any(row.types for row in payloads) else [])
+        _lay_out(types, types_of(payloads))
         return length_of(bucket)
 
     def _current(self) -> AbstractContextManager[object]:

@@ -19,7 +19,7 @@ from offramp.server.handlers import Behavior, Context
 LAST_WORDS = 0.5
 """Seconds that such a stream has left to tell what it knows, as that nothing is served any more."""
 
-SENDING = 2.0
+SENDING = 5.0
 """Seconds after the last handler is through in which gRPC may still be sending what it said."""
 
 
