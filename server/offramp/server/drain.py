@@ -50,7 +50,7 @@ class OpenCalls:
     @property
     def none(self) -> bool:
         """Whether no handler has a call."""
-        return not self._open
+        return self._none.is_set()
 
     async def over(self) -> None:
         """Return when no handler has a call."""
