@@ -1,11 +1,12 @@
 """The whole server on one card: calls, streams, two swaps and the end, all under load.
 
-    python bench/gpu_server.py --texts FILE --json OUT [--device cpu --seconds 2]
+    python bench/gpu_server.py --texts FILE --json OUT [--processes 1 6 --device cpu --seconds 2]
 
 Starts `offramp serve` and, against it, `offramp bench`, in processes of their own and from this
 checkout: of ours nothing need be installed. One generator looks for the rate that is sustained; on
 many cores several at once say what more the server can do. Under a third of that rate the server
-swaps twice (SIGHUP) and ends (SIGTERM). If something is `wrong` or in its `log`, the status is 1.
+swaps twice (SIGHUP) and ends (SIGTERM). All this for every number of `--processes`, with the cores
+that they leave to generators. If something is `wrong` or in a `log`, the status is 1.
 """
 
 import argparse
@@ -34,12 +35,18 @@ from offramp.cli.bench import read_texts  # noqa: E402
 from offramp.cli.load.arrivals import Pattern, arrivals  # noqa: E402
 from offramp.cli.load.report import circumstances, summarize  # noqa: E402
 from offramp.cli.load.run import Sample, open_loop  # noqa: E402
-from offramp.cli.load.target import OfframpTarget  # noqa: E402
+from offramp.cli.load.target import InTurn, OfframpTarget  # noqa: E402
 from offramp.client import Options  # noqa: E402
 
 Record = dict[str, Any]
-MANY = min(4, max(1, (os.cpu_count() or 1) // 4))
-LOADS = {"calls": ("--in-flight", 64), "streams": ("--stream", "--saturate", "--streams", 4)}
+CORES = os.cpu_count() or 1
+CONNECTIONS = 8
+"""Of a generator, to several processes."""
+
+LOADS = {
+    "calls": ("--in-flight", 64),
+    "streams": ("--stream", "--saturate", "--streams", CONNECTIONS),
+}
 
 STARTING, PATIENCE = 180.0, 60
 """Seconds until the server must serve, and in which all else must end."""
@@ -59,6 +66,13 @@ class Server:
     address: str
     log: Path
     checkpoint: Path
+    processes: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes."""
+        clocks = [(~int(line["process"]) << 3) | 2 for line in self.lines("offramp.start")]
+        return sum(map(time.clock_gettime, clocks))  # Linux's clocks of other processes
 
     def swap(self) -> None:
         """Tell it to read its checkpoint again, which has another digest by then."""
@@ -73,10 +87,11 @@ class Server:
         return [line for line in told if event in (None, line.get("event"))]
 
 
-def serve(checkpoint: Path, device: str, log: Path) -> Server:
+def serve(checkpoint: Path, device: str, log: Path, processes: int) -> Server:
     """A server that is ready; exits with what it logged if it never is."""
     command = [sys.executable, "-m", "offramp.cli.main", "serve", "--address", "127.0.0.1:0"]
     command += ["--log-format", "json", "--device", device, "--checkpoint", str(checkpoint)]
+    command += ["--processes", str(processes)]
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
     late = threading.Timer(STARTING, process.kill)
@@ -86,12 +101,14 @@ def serve(checkpoint: Path, device: str, log: Path) -> Server:
     if " serves on " not in line:
         process.kill()
         sys.exit(f"the server did not start, status {process.wait()}:\n{log.read_text()}")
-    return Server(process, line.split()[-1], log, checkpoint)
+    return Server(process, line.split()[-1], log, checkpoint, processes)
 
 
 def bench(server: Server, texts: Path, seconds: float, *options: object, many: int = 1) -> Record:
     """What `offramp bench` finds, or many of it at once; one that fails or hangs is left out."""
     given = ("--address", server.address, "--texts", texts, "--seconds", seconds, *options)
+    if server.processes > 1:
+        given += ("--connections", CONNECTIONS)
     command = [sys.executable, "-c", GENERATE, "bench", *map(str, given), "--json"]
 
     def generate(number: int) -> Record:
@@ -101,24 +118,26 @@ def bench(server: Server, texts: Path, seconds: float, *options: object, many: i
         return Record(json.loads(out.read_text())) if out.exists() else {}
 
     print(*options, flush=True)
-    clock = (~server.process.pid << 3) | 2  # Linux's clock of another process
-    worked = time.clock_gettime(clock)
+    worked = server.cpu_seconds
     with ThreadPoolExecutor(many) as pool:
         runs = [run for run in pool.map(generate, range(many)) if run]
     return {
         "answered_per_second": sum(run["summary"]["answered_per_second"] for run in runs),
-        "server_cpu_s": time.clock_gettime(clock) - worked,
+        "server_cpu_s": server.cpu_seconds - worked,
         "runs": [{name: run[name] for name in ("summary", "saturation")} for run in runs],
     }
 
 
 def rates(server: Server, texts: Path, seconds: float, found: Record) -> float:
     """Measure how quick it is, alone and loaded; returns the calls a second that it sustains."""
-    found["one in flight"] = bench(server, texts, seconds / 2, "--in-flight", 1)
+    alone = server.processes == 1
+    many = max(1, min(4, CORES // 4) if alone else CORES - server.processes)
+    if alone:
+        found["one in flight"] = bench(server, texts, seconds / 2, "--in-flight", 1)
     for name, depth in (("early exits", ()), ("full depth", ("--threshold", 1))):
         found[f"{name}, sustained"] = bench(server, texts, seconds / 4, "--saturate", *depth)
         for kind, load in LOADS.items():
-            found[f"{name}, {kind}"] = bench(server, texts, seconds / 2, *load, *depth, many=MANY)
+            found[f"{name}, {kind}"] = bench(server, texts, seconds / 2, *load, *depth, many=many)
     search = found["early exits, sustained"]["runs"][0]["saturation"]
     rate: float = search["rate"] or search["closed_loop"] / 2
     found["half"] = bench(server, texts, seconds, "--rate", rate / 2)
@@ -128,7 +147,9 @@ def rates(server: Server, texts: Path, seconds: float, found: Record) -> float:
 async def ends(server: Server, texts: list[str], rate: float) -> Record:
     """Swap twice, then end the server, while calls go on."""
     calm, swapping, ending = list[Sample](), list[Sample](), list[Sample]()
-    async with OfframpTarget(server.address, PATIENCE, Options()) as target:
+    connections = CONNECTIONS if server.processes > 1 else 1
+    one = (server.address, PATIENCE, Options())
+    async with InTurn(OfframpTarget(*one) for _ in range(connections)) as target:
 
         async def load(samples: list[Sample], seconds: float = 1.0) -> None:
             due = arrivals(Pattern.POISSON, rate, seconds, seed=len(samples))
@@ -140,7 +161,7 @@ async def ends(server: Server, texts: list[str], rate: float) -> Record:
             server.swap()
             for _ in range(PATIENCE):
                 await load(swapping)
-                if len(server.lines("offramp.swap")) == swaps:
+                if len(server.lines("offramp.swap")) == swaps * server.processes:
                     break
             await load(swapping)  # while the old one goes
         running, started = asyncio.create_task(load(ending, 2.0)), time.perf_counter()
@@ -158,7 +179,8 @@ async def ends(server: Server, texts: list[str], rate: float) -> Record:
     found: Record = {name: {key: one[key] for key in kept} for name, one in told.items()}
     found |= {"rate": rate, "swaps": server.lines("offramp.swap"), "drain_s": took}
     holds = {
-        "both swaps succeed": [one["outcome"] for one in found["swaps"]] == ["swapped"] * 2,
+        "both swaps succeed": [one["outcome"] for one in found["swaps"]]
+        == ["swapped"] * 2 * server.processes,
         "no call fails": not (found["swapping"]["errors"] or found["before sigterm"]["errors"]),
         "the server's status is 0": status == 0,
     }
@@ -171,29 +193,34 @@ def main() -> int:
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1])
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     record = Record(circumstances()) | {name: version(name) for name in ("triton", "uvloop")}
     card = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     record["device"] = "cpu" if args.device == "cpu" else subprocess.check_output(card, text=True)
+    well = True
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "offramp-0.dist-info").mkdir()
         Path(folder, "offramp-0.dist-info", "METADATA").write_text("Name: offramp\nVersion: 0\n")
         os.environ["PYTHONPATH"] = ":".join([*ROOTS, folder, os.environ.get("PYTHONPATH", "")])
         checkpoint = Path(shutil.copytree(args.checkpoint, Path(folder, args.checkpoint.name)))
-        started = time.monotonic()
-        server = serve(checkpoint, args.device, Path(folder, "log"))
-        record["seconds_until_ready"] = time.monotonic() - started
-        try:
-            rate = rates(server, args.texts, args.seconds, record)
-            record["ends"] = asyncio.run(ends(server, read_texts(args.texts), rate / 3))
-        finally:
-            server.process.kill()
-            record["log"] = [one for one in server.lines() if one.get("level") != "INFO"]
-            args.json.write_text(json.dumps(record, indent=1) + "\n")
-            print(args.json.read_text())
-    return 1 if record["ends"]["wrong"] or record["log"] else 0
+        for count in args.processes:
+            found = record[f"processes: {count}"] = Record()
+            started = time.monotonic()
+            server = serve(checkpoint, args.device, Path(folder, f"log-{count}"), count)
+            found["seconds_until_ready"] = time.monotonic() - started
+            try:
+                rate = rates(server, args.texts, args.seconds, found)
+                found["ends"] = asyncio.run(ends(server, read_texts(args.texts), rate / 3))
+            finally:
+                server.process.kill()
+                found["log"] = [one for one in server.lines() if one.get("level") != "INFO"]
+                args.json.write_text(json.dumps(record, indent=1) + "\n")
+            well = well and not (found["ends"]["wrong"] or found["log"])
+            print(json.dumps(found, indent=1))
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from service import SHIPPED
 from tiny import tiny_checkpoint
 
 from offramp.cli.main import VERBS
-from offramp.cli.serve import settings_of
+from offramp.cli.serve_options import config_of, parser
 from offramp.model.runner import Precision
-from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits
+from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits, ServerConfig
 
 
 @pytest.fixture
@@ -241,12 +241,16 @@ sys.exit("opentelemetry" in sys.modules)
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def settings_of(*given: str) -> ServerConfig:
+    return config_of(parser().parse_args(given))
+
+
 def test_a_gpu_gets_larger_steps_unless_told_otherwise() -> None:
     given = ["--checkpoint", "model"]
-    assert settings_of(given).limits == Limits()
-    assert settings_of([*given, "--device", "cuda:1"]).limits == Limits(**GPU_LIMITS)
-    assert settings_of([*given, "--device", "cuda"]).precision is GPU_PRECISION
+    assert settings_of(*given).limits == Limits()
+    assert settings_of(*given, "--device", "cuda:1").limits == Limits(**GPU_LIMITS)
+    assert settings_of(*given, "--device", "cuda").precision is GPU_PRECISION
     told = ["--device", "cuda", "--slots", "7", "--precision", "float32"]
-    settings = settings_of([*given, *told])
+    settings = settings_of(*given, *told)
     assert settings.limits == replace(Limits(**GPU_LIMITS), slots=7)
     assert settings.precision is Precision.FLOAT32

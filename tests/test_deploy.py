@@ -11,7 +11,7 @@ import yaml
 from command import help_of
 from service import ROOT
 
-from offramp.cli.serve import settings_of
+from offramp.cli import serve_options
 from offramp.server.config import ServerConfig
 from offramp.server.services import SERVICES
 from offramp.server.telemetry.catalog import CATALOG
@@ -55,7 +55,7 @@ def compose() -> dict[str, Any]:
 
 def config_of(given: Sequence[str]) -> ServerConfig:
     """What the server makes of these arguments; it exits on one that it does not know."""
-    config = settings_of(given)
+    config = serve_options.config_of(serve_options.parser().parse_args(given))
     shipped = {path.name for path in (ROOT / "checkpoints").iterdir() if path.is_dir()}
     assert {path.name for path in config.checkpoints} <= shipped
     return config

@@ -21,7 +21,7 @@ from offramp.cli.load.plot import latency_plot, line_plot
 from offramp.cli.load.report import percentile, summarize
 from offramp.cli.load.run import Sample, closed_loop, open_loop, open_loop_stream, saturated_stream
 from offramp.cli.load.saturation import Search, grew
-from offramp.cli.load.target import OfframpTarget, Reply, adapter
+from offramp.cli.load.target import InTurn, OfframpTarget, Reply, adapter
 from offramp.client import Options
 
 
@@ -116,6 +116,15 @@ async def test_a_closed_loop_keeps_so_many_under_way() -> None:
     samples = await closed_loop(echo, ["a", "b"], 5, 0.05)
     assert echo.most_held == 5
     assert len(samples) >= 5
+
+
+async def test_connections_take_turns() -> None:
+    echoes = [Echo(), Echo(), Echo()]
+    async with InTurn(echoes) as target:
+        await closed_loop(target, ["a"], 6, 0.05)
+        assert [echo.most_held for echo in echoes] == [2, 2, 2]
+        samples = await saturated_stream(target, ["a"], 0.05, 3)
+    assert all(not sample.error for sample in samples)
 
 
 async def test_one_by_one_means_the_same_texts_whatever_the_pace() -> None:

@@ -24,7 +24,7 @@ from offramp.cli.load.run import (
     saturated_stream,
 )
 from offramp.cli.load.saturation import Saturation, saturation
-from offramp.cli.load.target import OfframpTarget, Target, adapter
+from offramp.cli.load.target import InTurn, OfframpTarget, Target, adapter
 from offramp.cli.outputs import check_file
 from offramp.cli.texts import read_file
 from offramp.client import OfframpError, Options, Text
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         check(args)
         texts = read_texts(args.texts)
         trace = read_trace(args.trace) if args.trace else None
-        target = adapter(args.adapter, args.address) if args.adapter else _offramp(args)
+        target = InTurn(_target(args) for _ in range(args.connections))
         before = yardstick()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             samples, found = runner.run(_load(target, texts, trace, args))
@@ -116,7 +116,9 @@ async def _load(
         return await open_loop(target, texts, due), None
 
 
-def _offramp(args: argparse.Namespace) -> OfframpTarget:
+def _target(args: argparse.Namespace) -> Target:
+    if args.adapter:
+        return adapter(args.adapter, args.address)
     options = Options()
     if args.threshold is not None:
         options["threshold"] = args.threshold

@@ -4,51 +4,53 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
 import uvloop
 
+from offramp.cli.processes import together
+from offramp.cli.serve_options import config_of, parser
 from offramp.model.errors import ModelError
-from offramp.model.runner import Precision
 from offramp.server.app import serve
-from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits, ServerConfig
+from offramp.server.config import ServerConfig
 from offramp.server.telemetry.logs import LogFormat, configure_logging
 from offramp.server.telemetry.setup import OFF, Telemetry, configure
 from offramp.server.vitals import ModelLostError
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
+Announce = Callable[[str], None]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve; returns the exit status."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
+    try:
+        config = config_of(args)
+        if config.processes > 1:
+            return asyncio.run(together(arguments, config, announce))
+    except (OSError, ValueError) as error:
+        return _refused(error)
+    return run(args, config, announce)
+
+
+def run(args: argparse.Namespace, config: ServerConfig, announce: Announce) -> int:
+    """Serve in this process, alone or as one of several; returns the exit status."""
     telemetry = OFF
     try:
         telemetry = configure(log_texts=args.log_texts)
         configure_logging(LogFormat(args.log_format), telemetry.logs)
-        config = _config(args)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, telemetry))
+            runner.run(_serve(config, announce, telemetry))
     except (ModelError, OSError, ValueError) as error:
-        print(f"offramp serve: {error}", file=sys.stderr)
-        return 1
+        return _refused(error)
     finally:
         telemetry.close()
     return 0
 
 
-def settings_of(arguments: Sequence[str]) -> ServerConfig:
-    """What these arguments tell the server; raises ValueError on what is impossible."""
-    return _config(_parser().parse_args(arguments))
-
-
-async def _serve(config: ServerConfig, telemetry: Telemetry) -> None:
+async def _serve(config: ServerConfig, announce: Announce, telemetry: Telemetry) -> None:
     try:
-        await serve(config, _announce, telemetry)
+        await serve(config, announce, telemetry)
     except ModelLostError as error:
         # A thread that hangs in its step would be waited for wherever else this ended.
         telemetry.close()
@@ -57,116 +59,11 @@ async def _serve(config: ServerConfig, telemetry: Telemetry) -> None:
         os._exit(1)
 
 
-def _announce(address: str) -> None:
+def announce(address: str) -> None:
+    """Tell whoever started us where it serves."""
     print(f"offramp serves on {address}", flush=True)
 
 
-def _config(args: argparse.Namespace) -> ServerConfig:
-    settings = _fields(args, ServerConfig)
-    settings["checkpoints"] = tuple(args.checkpoint)
-    limits = _fields(args, Limits)
-    if settings.get("device", "").startswith("cuda"):
-        limits = {**GPU_LIMITS, **limits}
-        settings.setdefault("precision", GPU_PRECISION)
-    settings["limits"] = Limits(**limits)
-    return ServerConfig(**settings)
-
-
-def _fields(args: argparse.Namespace, kind: type[ServerConfig | Limits]) -> dict[str, Any]:
-    """What was given for the fields of a configuration; options are called as its fields."""
-    names = {field.name for field in fields(kind)}
-    return {name: value for name, value in vars(args).items() if name in names}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="offramp serve",
-        description=__doc__,
-        epilog="Metrics, traces and logs go where the OTEL_* environment variables say, for one"
-        " OTEL_METRICS_EXPORTER=prometheus; see docs/telemetry.md.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    defaults = {field.name: field.default for field in (*fields(ServerConfig), *fields(Limits))}
-
-    def option(name: str, kind: type, meta: str, text: str) -> None:
-        field = name.removeprefix("--").replace("-", "_")
-        default, on_gpu = defaults.get(field), GPU_LIMITS.get(field)
-        gpu = "" if on_gpu is None else f", on a GPU {on_gpu}"
-        told = "" if default is None else f" (default: {default}{gpu})"
-        group.add_argument(name, type=kind, metavar=meta, help=text + told)
-
-    group = parser.add_argument_group("what")
-    group.add_argument(
-        "--checkpoint",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="checkpoint to serve under its directory's name; repeat for more, first is default",
-    )
-    option("--device", str, "DEVICE", "torch device, such as cpu or cuda")
-    option(
-        "--workers", int, "N", "steps at the same time; 0: one a core, at most four, on a GPU one"
-    )
-    option("--threads", int, "N", "threads of one step; 0: the cores shared out among workers")
-    group.add_argument(
-        "--precision",
-        type=Precision,
-        choices=list(Precision),
-        help="of the large matrix products (default: float32, on a GPU float16); see"
-        " docs/performance.md",
-    )
-
-    group = parser.add_argument_group("where")
-    group.add_argument(
-        "--address",
-        default=DEFAULT_ADDRESS,
-        metavar="HOST:PORT",
-        help=f"where to listen; port 0 picks a free one (default: {DEFAULT_ADDRESS})",
-    )
-    option("--certificate", Path, "FILE", "speak TLS with this certificate chain (PEM)")
-    option("--private-key", Path, "FILE", "and this key (PEM)")
-    option("--token-file", Path, "FILE", "serve only calls with a token of this file, one a line")
-    option("--max-connection-age", float, "SECONDS", "ask clients to reconnect; 0: never")
-
-    group = parser.add_argument_group("how much")
-    option("--slots", int, "N", "requests between stages at most")
-    option("--max-batch-rows", int, "N", "requests in one step at most")
-    option("--max-batch-tokens", int, "N", "tokens in one step at most")
-    option("--max-queue-requests", int, "N", "requests that may wait; more are refused")
-    option("--overload-accuracy-drop", float, "X", "under overload, lose up to this much accuracy")
-    option("--overload-delay", float, "SECONDS", "a predicted delay above this is overload")
-    group.add_argument(
-        "--skip-costly-exits",
-        action="store_true",
-        help="do not read an exit that costs more than it is expected to save; an answer's exit"
-        " then depends on whom it is batched with",
-    )
-    option("--steps-in-flight", int, "N", "1, or 2 to cut the next full batch while one runs")
-    option("--max-inputs", int, "N", "texts in one unary call at most")
-    option("--max-message-bytes", int, "N", "bytes of one message at most")
-    option("--stream-window", int, "N", "unanswered texts of one stream at most")
-
-    group = parser.add_argument_group("how it ends")
-    option("--drain-pause", float, "SECONDS", "after SIGTERM, time for balancers to look away")
-    option("--drain-grace", float, "SECONDS", "and then time to finish what is held")
-
-    group = parser.add_argument_group("live accuracy")
-    option("--shadow-share", float, "SHARE", "of the answers, run on to full depth when idle")
-    option("--shadow-window", int, "N", "so many of them tell the agreement")
-    group.add_argument(
-        "--guard",
-        action="store_true",
-        help="raise the threshold while answers agree less often than the checkpoint promises",
-    )
-
-    group = parser.add_argument_group("what it tells")
-    group.add_argument("--log-format", choices=list(map(str, LogFormat)), default="text")
-    group.add_argument(
-        "--log-texts",
-        action="store_true",
-        default=False,
-        help="let failures tell the texts they are of",
-    )
-    return parser
+def _refused(error: Exception) -> int:
+    print(f"offramp serve: {error}", file=sys.stderr)
+    return 1

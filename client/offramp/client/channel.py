@@ -43,6 +43,7 @@ def channel_options(*, retries: bool) -> tuple[tuple[str, str | int], ...]:
     return (
         ("grpc.max_receive_message_length", -1),
         ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for each client
         ("grpc.max_reconnect_backoff_ms", 2000),  # else up to two minutes after a server is back
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         ("grpc.enable_retries", int(retries)),

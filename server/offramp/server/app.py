@@ -79,7 +79,7 @@ class App:
             self._loop_lag.start()
         self._health.serves("", *SERVICES)
         address, names = f"{host}:{port}", [model.checkpoint.name for model in self.models]
-        log_event(Event.START, "serving", address=address, models=names)
+        log_event(Event.START, "serving", address=address, models=names, process=os.getpid())
         return address
 
     async def failed(self) -> None:
@@ -128,7 +128,8 @@ async def serve(
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, changed.set)
-    check_address(config.address)
+    if config.processes == 1:  # otherwise whoever started us has it
+        check_address(config.address)
     check_files(config)
     with _signals_end_it(sys.exit):
         app = App(config, telemetry)

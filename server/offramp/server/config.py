@@ -14,6 +14,7 @@ HARD_LIMIT = 4
 
 MOST = 2**31 - 1
 MOST_THREADS = 1024
+MOST_PROCESSES = 256
 """gRPC's options are numbers of 32 bits."""
 
 
@@ -72,10 +73,11 @@ class ServerConfig:
 
     `address` is HOST:PORT, where port 0 picks a free one. The first checkpoint answers requests
     that name no model. `workers` is the number of steps that run at the same time, `threads` are
-    torch's for one step; 0 shares the cores out, a thread a worker. `precision` is that of the
-    large matrix products. Messages may hold `max_inputs` texts and `max_message_bytes`; a stream
-    has at most `stream_window` inputs unanswered. On SIGTERM the server waits `drain_pause` seconds
-    for balancers to look away, then finishes what it holds within `drain_grace` seconds.
+    torch's for one step; 0 shares the cores out, a thread a worker. `processes` counts the servers
+    that share the address, the cores and the device, this one among them. `precision` is that of
+    the large matrix products. Messages may hold `max_inputs` texts and `max_message_bytes`; a
+    stream has at most `stream_window` inputs unanswered. On SIGTERM the server waits `drain_pause`
+    seconds for balancers to look away, then finishes what it holds within `drain_grace` seconds.
 
     With `certificate` and `private_key` (PEM files) the port speaks TLS; with a `token_file`, one
     token a line, calls must carry one of them. Connections older than `max_connection_age` seconds
@@ -91,6 +93,7 @@ class ServerConfig:
     device: str = "cpu"
     workers: int = 0
     threads: int = 0
+    processes: int = 1
     precision: Precision = Precision.FLOAT32
     limits: Limits = field(default_factory=Limits)
     max_inputs: int = 256
@@ -115,7 +118,8 @@ class ServerConfig:
         names = [name_of(path) for path in self.checkpoints]
         if len(set(names)) != len(names):
             raise ValueError(f"checkpoint directories must have different names, not {names}")
-        for name in ("max_inputs", "max_message_bytes", "stream_window", "shadow_window"):
+        at_least_one = ("processes", "max_inputs", "max_message_bytes", "stream_window")
+        for name in (*at_least_one, "shadow_window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("workers", "threads", "drain_pause", "drain_grace", "max_connection_age"):
@@ -124,6 +128,7 @@ class ServerConfig:
         for name, most in (
             ("workers", MOST_THREADS),
             ("threads", MOST_THREADS),
+            ("processes", MOST_PROCESSES),
             ("max_message_bytes", MOST // HARD_LIMIT),
             ("max_connection_age", MOST // 1000),  # gRPC counts in milliseconds
         ):

@@ -46,7 +46,7 @@ def workers_of(device: torch.device, config: ServerConfig) -> int:
     """Steps that run at the same time: as told, one on a GPU, one for each core of a small CPU."""
     if config.workers:
         return config.workers
-    return 1 if device.type == "cuda" else min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return 1 if device.type == "cuda" else min(_cores(config), MOST_WORKERS)
 
 
 def step_threads(device: torch.device, config: ServerConfig) -> ThreadPoolExecutor:
@@ -99,4 +99,9 @@ def suitable_backend(config: ServerConfig) -> MakeBackend:
 
 def _threads_of(device: torch.device, config: ServerConfig) -> int:
     """Threads of a worker's step."""
-    return config.threads or max(1, len(os.sched_getaffinity(0)) // workers_of(device, config))
+    return config.threads or max(1, _cores(config) // workers_of(device, config))
+
+
+def _cores(config: ServerConfig) -> int:
+    """Cores of this process's share, one at least."""
+    return max(1, len(os.sched_getaffinity(0)) // config.processes)

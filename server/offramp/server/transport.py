@@ -16,7 +16,8 @@ LEAST_PING_INTERVAL_MS = 10_000
 def server_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
     """The channel arguments of a server."""
     options: tuple[tuple[str, int], ...] = (
-        ("grpc.so_reuseport", 0),  # on, a second server on the port would start in silence
+        # On, a second server on the port starts in silence: for those alone that mean to share it.
+        ("grpc.so_reuseport", int(config.processes > 1)),
         ("grpc.max_receive_message_length", HARD_LIMIT * config.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", 60_000),
@@ -30,15 +31,35 @@ def server_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
 
 def check_address(address: str) -> None:
     """Raise OSError if this address is taken or not ours, before anybody waits for a model."""
+    _bound(address, socket.SO_REUSEADDR).close()
+
+
+def hold_address(address: str) -> tuple[socket.socket, str]:
+    """Keep an address for servers that share it; returns a deaf socket, and HOST:PORT.
+
+    Where port 0 was asked for that is a free one. Raises OSError if it is taken or not ours.
+    """
+    check_address(address)
+    held = _bound(address, socket.SO_REUSEPORT)
+    return held, f"{address.rpartition(':')[0]}:{held.getsockname()[1]}"
+
+
+def _bound(address: str, option: int) -> socket.socket:
+    """A socket at an address, on which nobody listens; raises OSError in words."""
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
         family, kind, protocol, _, place = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+            bound.bind(place)
+        except OSError:
+            bound.close()
+            raise
     except OSError as error:
         raise OSError(f"cannot listen on {address}: {error.strerror}") from error
+    return bound
 
 
 def check_files(config: ServerConfig) -> None:

@@ -46,6 +46,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     check_above_zero("--timeout", args.timeout)
     check_at_least_one("--in-flight", args.in_flight)
     check_at_least_one("--streams", args.streams)
+    check_at_least_one("--connections", args.connections)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
@@ -70,6 +71,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     add("--stream", action="store_true", help="over streams, not a call a text")
     add("--streams", type=int, default=1, help="streams at once")
+    add("--connections", type=int, default=1, help="calls and streams go over them in turn")
     add("--in-flight", type=int, help="closed loop with so many calls under way instead")
     add("--saturate", action="store_true", help="search the highest rate that is sustained")
     add("--threshold", type=float, help="score at which a text leaves; 1 is full depth")

@@ -1,8 +1,10 @@
 """What the generator drives: any server, by an adapter of a few lines."""
 
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -105,6 +107,38 @@ class OfframpTarget:
                 yield answer.index, answer
             else:
                 yield answer.index, Reply(answer.label, answer.exit, answer.layer)
+
+
+class InTurn:
+    """Several targets, as connections of one server, one after the other."""
+
+    def __init__(self, targets: Iterable[Target]) -> None:
+        self._targets = tuple(targets)
+        self._next = cycle(self._targets)
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for target in self._targets:
+            await self._open.enter_async_context(target)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._open.aclose()
+
+    async def classify(self, text: str) -> Reply:
+        """One text, one message, to the next of them."""
+        return await next(self._next).classify(text)
+
+    def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        """Texts over one stream, to the next of them."""
+        return next(self._next).classify_many(texts)
 
 
 def adapter(name: str, address: str) -> Target:
