@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
@@ -15,11 +16,28 @@ from command import COMMAND, Served, offramp, served
 from service import PATIENCE, eventually
 from tiny import tiny_checkpoint
 
+from offramp.cli.processes import Servers
 from offramp.client import AsyncClient
 
 COUNT = 2
 CONNECTIONS = 64
 """The kernel draws a server for each, so that one server gets them all once in 2**63 runs."""
+
+SWAPS = """
+import os, signal, sys, time
+def swap(*_):
+    for word in ("begin", "end"):
+        with open(sys.argv[1], "a") as log:
+            print(word, file=log)
+        time.sleep(0.05)
+    os.write(0, b".")
+signal.signal(signal.SIGHUP, swap)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+os.write(0, b".")
+os.read(0, 1)
+"""
+PLAIN = (sys.executable, "-c", SWAPS)
+"""Serves nothing, and swaps as slowly as none does."""
 
 
 @contextmanager
@@ -30,8 +48,7 @@ def several(checkpoint: Path) -> Generator[Served]:
         yield server
 
 
-def members_of(server: Served) -> list[int]:
-    pid = server.process.pid
+def children_of(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
@@ -94,19 +111,33 @@ async def test_connections_are_spread_checkpoints_swapped_and_all_drained(
         assert await asyncio.to_thread(server.process.wait, PATIENCE) == 0
 
 
-async def test_all_end_once_one_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with several(tiny_checkpoint(tmp_path / "words")) as server:
-        members = members_of(server)
-        os.kill(members[1], signal.SIGKILL)
-        status = await asyncio.to_thread(server.process.wait, PATIENCE)
-        assert status == 128 + signal.SIGKILL
-        assert not any(map(runs, members))
+async def test_all_end_once_one_does(capfd: pytest.CaptureFixture[str]) -> None:
+    serving = asyncio.Event()
+    running = asyncio.create_task(Servers(PLAIN, COUNT).run(serving.set))
+    await asyncio.wait_for(serving.wait(), PATIENCE)
+    members = children_of(os.getpid())
+    assert len(members) == COUNT
+    os.kill(members[1], signal.SIGKILL)
+    status = await asyncio.wait_for(running, PATIENCE)
+    assert status == 128 + signal.SIGKILL
+    assert not any(map(runs, members))
     assert f"process 2 of {COUNT} ended with {status}, so all end" in capfd.readouterr().err
+
+
+async def test_they_swap_one_after_the_other(tmp_path: Path) -> None:
+    log, serving = tmp_path / "log", asyncio.Event()
+    running = asyncio.create_task(Servers((*PLAIN, str(log)), 3).run(serving.set))
+    await asyncio.wait_for(serving.wait(), PATIENCE)
+    signal.raise_signal(signal.SIGHUP)
+    await eventually(lambda: log.exists() and log.read_text().count("end") == 3)
+    assert log.read_text().split() == ["begin", "end"] * 3
+    signal.raise_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(running, PATIENCE) == 0
 
 
 async def test_none_outlives_the_one_that_started_them(tmp_path: Path) -> None:
     with several(tiny_checkpoint(tmp_path / "words")) as server:
-        members = members_of(server)
+        members = children_of(server.process.pid)
         assert len(members) == COUNT
         server.process.kill()
         await eventually(lambda: not any(map(runs, members)))

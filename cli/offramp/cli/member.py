@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from offramp.cli.processes import LINE, READY
+from offramp.cli.processes import LINE, WORD
 from offramp.cli.serve import run
 from offramp.cli.serve_options import config_of, parser
 
@@ -13,14 +13,18 @@ from offramp.cli.serve_options import config_of, parser
 def main() -> int:
     """Serve until told to end, or until the line to whoever started us does."""
     args = parser().parse_args()
-    return run(args, config_of(args), _serves)
+    return run(args, config_of(args), _serves, _tell)
 
 
 def _serves(address: str) -> None:
     """Tell whoever started us, and end when it does."""
     del address
-    os.write(LINE, READY)
+    _tell()
     asyncio.get_running_loop().add_reader(LINE, _alone)
+
+
+def _tell() -> None:
+    os.write(LINE, WORD)
 
 
 def _alone() -> None:

@@ -2,10 +2,11 @@
 
 They share the port, over which the kernel spreads connections, the cores and the device, and
 nothing else. They live and end together: this process loads no model, starts them, hands on what
-signals tell, and ends them all once one ends, for whoever restarts it.
+signals tell, and ends them all once one ends, for whoever restarts it. They swap checkpoints one
+after the other, so that memory is needed for one model more, not for as many.
 
-Each has a line to it, its standard input. A server writes there when it serves, and ends when the
-line does, so that none outlives whoever could end it.
+Each has a line to it, its standard input. A server writes a word there when it serves and whenever
+it has swapped, and ends when the line does, so that none outlives whoever could end it.
 """
 
 import asyncio
@@ -23,9 +24,8 @@ from offramp.server.telemetry.setup import SCRAPE_PORT
 from offramp.server.transport import check_files, hold_address
 
 MEMBER = (sys.executable, "-m", "offramp.cli.member")
-READY = b"serves\n"
-LINE = 0
-"""Standard input, of a member."""
+LINE, WORD = 0, b"."
+"""Of a member: its standard input, and what it says there."""
 
 
 async def together(
@@ -51,9 +51,9 @@ class Member:
     line: socket.socket
     ended: asyncio.Task[int]
 
-    async def serves(self) -> bool:
-        """Whether it came to serve; returns when it does or has ended."""
-        return bool(await asyncio.get_running_loop().sock_recv(self.line, len(READY)))
+    async def word(self) -> bool:
+        """Return when it says one, or False when it has ended."""
+        return bool(await asyncio.get_running_loop().sock_recv(self.line, len(WORD)))
 
     def tell(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -69,18 +69,20 @@ class Servers:
         self._processes = processes
         self._members: list[Member] = []
         self._told: signal.Signals | None = None
-        self._serving = self._changed = False
+        self._changed = asyncio.Event()
 
     async def run(self, announce: Callable[[], None]) -> int:
         """Start them, wait until one ends, end the others; returns the exit status."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._change)
+        loop.add_signal_handler(signal.SIGHUP, self._changed.set)
         try:
             await self._start(announce)
+            swaps = asyncio.create_task(self._swap_in_turn())
             ends = [member.ended for member in self._members]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            swaps.cancel()
             unasked = self._told is None
             if unasked:
                 if len(ends) > 1:  # of a first that did not start all is told
@@ -96,16 +98,13 @@ class Servers:
         # The first is started alone: what is wrong is told once, and what must be compiled for the
         # device is in its cache when the others come.
         await self._add()
-        if await self._members[0].serves():
+        if await self._members[0].word():
             for _ in range(1, self._processes):
                 if self._told is None:
                     await self._add()
-            ready = await asyncio.gather(*(member.serves() for member in self._members[1:]))
+            ready = await asyncio.gather(*(member.word() for member in self._members[1:]))
             if all(ready) and self._told is None:
-                self._serving = True
                 announce()
-                if self._changed:
-                    self._change()
 
     async def _add(self) -> None:
         ours, theirs = socket.socketpair()
@@ -127,11 +126,14 @@ class Servers:
         for member in self._members:
             member.tell(number)
 
-    def _change(self) -> None:
-        """Let them look for new checkpoints, once all serve."""
-        self._changed = not self._serving
-        for member in self._members if self._serving else ():
-            member.tell(signal.SIGHUP)
+    async def _swap_in_turn(self) -> None:
+        """Let them look for new checkpoints, each when the one before has."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for member in self._members:
+                member.tell(signal.SIGHUP)
+                await member.word()
 
     def _tell_who_ended(self) -> None:
         for number, member in enumerate(self._members, 1):

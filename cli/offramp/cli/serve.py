@@ -33,14 +33,19 @@ def main(arguments: Sequence[str]) -> int:
     return run(args, config, announce)
 
 
-def run(args: argparse.Namespace, config: ServerConfig, announce: Announce) -> int:
+def run(
+    args: argparse.Namespace,
+    config: ServerConfig,
+    announce: Announce,
+    swapped: Callable[[], object] = bool,
+) -> int:
     """Serve in this process, alone or as one of several; returns the exit status."""
     telemetry = OFF
     try:
         telemetry = configure(log_texts=args.log_texts)
         configure_logging(LogFormat(args.log_format), telemetry.logs)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, announce, telemetry))
+            runner.run(_serve(config, announce, telemetry, swapped))
     except (ModelError, OSError, ValueError) as error:
         return _refused(error)
     finally:
@@ -48,9 +53,11 @@ def run(args: argparse.Namespace, config: ServerConfig, announce: Announce) -> i
     return 0
 
 
-async def _serve(config: ServerConfig, announce: Announce, telemetry: Telemetry) -> None:
+async def _serve(
+    config: ServerConfig, announce: Announce, telemetry: Telemetry, swapped: Callable[[], object]
+) -> None:
     try:
-        await serve(config, announce, telemetry)
+        await serve(config, announce, telemetry, swapped)
     except ModelLostError as error:
         # A thread that hangs in its step would be waited for wherever else this ended.
         telemetry.close()

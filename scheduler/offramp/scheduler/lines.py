@@ -71,7 +71,7 @@ class Lines:
     def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
         """The stage to run; None if there is none (with `full`: none that fills a batch)."""
         waiting = [stage for stage, line in enumerate(self.of) if line.waiting]
-        if not waiting:
+        if not waiting or (full and not any(self._fill(stage, free_slots) for stage in waiting)):
             return None
         if len(waiting) == 1 and not full:
             (lone,) = waiting
@@ -79,9 +79,9 @@ class Lines:
         ready = self.ready(now, free_slots)
         due = self._due(ready)
         if due is not None:
-            return due.stage if self._fills(due) or not full else None
+            return due.stage if not full or self._fills(due.rows, due.waiting) else None
         if full:
-            ready = [stage for stage in ready if self._fills(stage)]
+            ready = [stage for stage in ready if self._fills(stage.rows, stage.waiting)]
         if not ready:
             return None
         if len(ready) == 1:
@@ -190,8 +190,15 @@ class Lines:
         part = self._cost.predict(stage, share, share * mean)
         return share if part < SHARED * whole else line.waiting
 
-    def _fills(self, ready: Ready) -> bool:
-        return ready.rows >= self._config.max_batch_rows or ready.rows < ready.waiting
+    def _fill(self, stage: int, free_slots: int) -> bool:
+        """Whether those who wait for a stage fill a batch."""
+        waiting = self.of[stage].waiting
+        rows = self._rows(stage, waiting, free_slots)
+        return rows > 0 and self._fills(rows, waiting)
+
+    def _fills(self, rows: int, waiting: int) -> bool:
+        """Whether so many rows, of so many that wait, are a full batch."""
+        return rows >= self._config.max_batch_rows or rows < waiting
 
     def _mean_tokens(self) -> float:
         waiting = sum(line.waiting for line in self.of)

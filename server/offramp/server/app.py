@@ -117,13 +117,16 @@ class App:
 
 
 async def serve(
-    config: ServerConfig, announce: Callable[[str], None], telemetry: Telemetry = OFF
+    config: ServerConfig,
+    announce: Callable[[str], None],
+    telemetry: Telemetry = OFF,
+    swapped: Callable[[], object] = bool,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps the checkpoints that changed.
 
     While it loads, SIGTERM and SIGINT end the process at once, and SIGHUP waits. `announce` is told
-    the address once it serves. Raises ModelError or OSError if it cannot start, and whatever killed
-    an engine.
+    the address once it serves, `swapped` is called when the swaps of a SIGHUP are over. Raises
+    ModelError or OSError if it cannot start, and whatever killed an engine.
     """
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
@@ -139,7 +142,7 @@ async def serve(
     announce(await app.start())
     settle()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
-    swaps = asyncio.create_task(_swap_whenever(changed, app))
+    swaps = asyncio.create_task(_swap_whenever(changed, app, swapped))
     async with looked_at():
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in (*ends, swaps):
@@ -171,7 +174,7 @@ def _signals_end_it(leave: Callable[[int], object]) -> Generator[None]:
             signal.signal(signal_number, handler)
 
 
-async def _swap_whenever(changed: asyncio.Event, app: App) -> None:
+async def _swap_whenever(changed: asyncio.Event, app: App, swapped: Callable[[], object]) -> None:
     """Swap once for all the times that were told while the last swap took its time."""
     while True:
         await changed.wait()
@@ -179,3 +182,4 @@ async def _swap_whenever(changed: asyncio.Event, app: App) -> None:
         if await app.swap():
             release()
             settle()
+        swapped()
