@@ -7,7 +7,8 @@ Needs torch 2.11 or newer, transformers, safetensors, tokenizers, numpy, uvloop 
 this order: the card's own limits (bfloat16 matrix products, memory copies), equality with the
 float32 module on the CPU, stage forwards (by our kernels, and by PyTorch's operations alone), what
 the host adds to steps, throughput of scheduler and engine at full depth and with early exits in
-turn, one request alone, and `transformers` with torch.compile on mixed lengths, padded and batched.
+turn, one request alone, the same throughput of several processes that share the card, and
+`transformers` with torch.compile on mixed lengths, padded and batched.
 
 Shapes are BERT-base and BERT-large with random weights, which leave nowhere early; their requests
 leave by shares recorded of trained checkpoints (`EXIT_SHARES`), drawn per request. The shipped
@@ -97,6 +98,8 @@ def of_shape(
             exits = checkpoint.config.exit_layers
             full, early = (make(many, len(exits)) for make in (at_full_depth, at_recorded_exits))
             found[kind] = summary(engine_rounds(exits, backend, full, early))
+    if "processes" in parts:
+        found["processes"] = [several(name, count, args.requests) for count in PROCESSES]
     if "peer" in parts:
         peer = padded_peer(checkpoint.config, device, kinds["mixed"])
         found["padded_peer_mixed_per_second"] = peer
@@ -162,13 +165,6 @@ def main() -> None:
         "mixed": rows(DIFFERENT, 2, LENGTHS_SHORT, LENGTHS_LONG),
     }
     settle()
-    if "processes" in args.parts:
-        shape = next(iter(SHAPES))
-        record["processes"] = {
-            "shape": shape,
-            "short": [several(shape, processes, args.requests) for processes in PROCESSES],
-        }
-        print(json.dumps(record["processes"], indent=1), flush=True)
     for name in SHAPES:
         record[name] = of_shape(name, kinds, record["limits"]["bfloat16_tflops"], args)
         print(json.dumps({name: record[name]}, indent=1), flush=True)

@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 import uvloop
-from gpu_engine import Work, at_full_depth, at_recorded_exits, summary, throughput
+from gpu_engine import (
+    ROUNDS,
+    Rounds,
+    Work,
+    at_full_depth,
+    at_recorded_exits,
+    summary,
+    throughput,
+)
 from gpu_subjects import DIFFERENT, LENGTHS_SHORT, Limits, backend_of, random_checkpoint, rows
 
 from offramp.model.runner import Precision
@@ -26,17 +34,20 @@ def several(shape: str, processes: int, requests: int) -> dict[str, Any]:
     """Full depth and recorded exits on short texts: all processes begin each run together."""
     spawn = mp.get_context("spawn")
     barrier: Barrier = spawn.Barrier(processes)
-    said: Queue[tuple[Figures, Figures]] = spawn.Queue()
+    said: Queue[Rounds] = spawn.Queue()
     running = [
         spawn.Process(target=_one, args=(shape, requests, barrier, said)) for _ in range(processes)
     ]
     for process in running:
         process.start()
-    rates = [said.get(timeout=PATIENCE) for _ in running]
+    told = [said.get(timeout=PATIENCE) for _ in running]
     for process in running:
         process.join(PATIENCE)
-    full, early = (_together(figures) for figures in zip(*rates, strict=True))
-    return {"processes": processes, **summary([(full, early)])}
+    rounds: Rounds = []
+    for of_each in zip(*told, strict=True):
+        full, early = (_together(figures) for figures in zip(*of_each, strict=True))
+        rounds.append((full, early))
+    return {"processes": processes, **summary(rounds)}
 
 
 def _together(figures: tuple[Figures, ...]) -> Figures:
@@ -44,9 +55,7 @@ def _together(figures: tuple[Figures, ...]) -> Figures:
     return {"per_second": rate, "mean_layers": figures[0]["mean_layers"]}
 
 
-def _one(
-    shape: str, requests: int, barrier: Barrier, said: "Queue[tuple[Figures, Figures]]"
-) -> None:
+def _one(shape: str, requests: int, barrier: Barrier, said: "Queue[Rounds]") -> None:
     checkpoint = random_checkpoint(shape)
     exits = checkpoint.config.exit_layers
     backend = backend_of(checkpoint, torch.device("cuda"), Precision.BFLOAT16, Limits())
@@ -60,8 +69,9 @@ def _one(
     make: tuple[Callable[..., Work], ...] = (at_full_depth, at_recorded_exits)
     full, early = (kind(many, len(exits)) for kind in make)
     run(early[: len(early) // 2])
-    found: list[Figures] = []
-    for work in (full, early):
+
+    def begun_together(work: Work) -> Figures:
         barrier.wait(PATIENCE)
-        found.append(run(work))
-    said.put((found[0], found[1]))
+        return run(work)
+
+    said.put([(begun_together(full), begun_together(early)) for _ in range(ROUNDS)])

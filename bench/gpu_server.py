@@ -137,7 +137,7 @@ def rates(server: Server, texts: Path, seconds: float, found: Record) -> float:
     for name, depth in (("early exits", ()), ("full depth", ("--threshold", 1))):
         found[f"{name}, sustained"] = bench(server, texts, seconds / 4, "--saturate", *depth)
         for kind, load in LOADS.items():
-            found[f"{name}, {kind}"] = bench(server, texts, seconds / 2, *load, *depth, many=many)
+            found[f"{name}, {kind}"] = bench(server, texts, seconds, *load, *depth, many=many)
     search = found["early exits, sustained"]["runs"][0]["saturation"]
     rate: float = search["rate"] or search["closed_loop"] / 2
     found["half"] = bench(server, texts, seconds, "--rate", rate / 2)
