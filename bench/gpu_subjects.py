@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 import torch
+from tokenizers import Tokenizer, models
 
 from offramp.model.calibration import Calibration
 from offramp.model.checkpoint import Checkpoint
@@ -64,7 +65,8 @@ def checkpoint_of(name: str, config: ModelConfig) -> Checkpoint:
     """Random weights; the tokenizer is never asked."""
     torch.manual_seed(0)
     model = MultiExitModel(config).eval().requires_grad_(requires_grad=False)
-    tokenizer = TextTokenizer("{}", config.max_tokens)
+    nothing = Tokenizer(models.BPE())
+    tokenizer = TextTokenizer(nothing.to_str(), config.max_tokens)
     return Checkpoint(name, config, model, tokenizer, Calibration.none(config.exits))
 
 

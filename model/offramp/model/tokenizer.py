@@ -1,9 +1,7 @@
 """Text to token ids: truncation set once, safe to call from any thread, never padding."""
 
 import re
-import threading
 from array import array
-from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,9 +46,7 @@ class Tokens:
 
 
 class TextTokenizer:
-    """A fast tokenizer with a token limit; every thread works on a copy of its own.
-
-    Making a copy takes tens of milliseconds: `prepare` makes them before they are asked for.
+    """A fast tokenizer with a token limit; threads share it, for nothing changes it once made.
 
     Special tokens that a text spells out (`[SEP]`, `</s>`) are read as plain text, so no input
     can forge the structure of another.
@@ -60,9 +56,17 @@ class TextTokenizer:
         self._definition = definition
         self._max_tokens = max_tokens
         self._max_characters = max_tokens * CHARACTERS_PER_TOKEN
-        self._local = threading.local()
-        self._spare: deque[_ThreadsOwn] = deque()
+        self._tokenizer = Tokenizer.from_str(definition)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
         self._words = WordMemory() if parts_by_words(definition) else None
+        self._frames: tuple[Frame, Frame] | None = None
+        if self._words is not None:
+            with suppress(Exception):  # bare where it knows no "a" (Rust), or in no order
+                one, two = self._tokenizer.encode_batch_fast(["a", ("a", "a a")])
+                self._frames = Frame(one), Frame(two)
+        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int) -> "TextTokenizer":
@@ -84,15 +88,11 @@ class TextTokenizer:
     @property
     def highest_id(self) -> int:
         """The highest id there is."""
-        return max(self._ours().tokenizer.get_vocab(with_added_tokens=True).values())
-
-    def prepare(self, threads: int) -> None:
-        """Make what so many threads that have not asked yet will need."""
-        self._spare.extend(self._made() for _ in range(threads))
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
     def special_tokens(self, *, pair: bool) -> int:
         """How many of an input's tokens are special, whatever it says."""
-        return self._ours().tokenizer.num_special_tokens_to_add(pair)
+        return self._tokenizer.num_special_tokens_to_add(pair)
 
     def encode(self, inputs: Sequence[tuple[str, str | None]]) -> list[Tokens]:
         """Tokenize texts and optional second texts, cut to the token limit (longest first)."""
@@ -111,62 +111,32 @@ class TextTokenizer:
         batch = [cut[index][0] if cut[index][1] is None else cut[index] for index in left]
         if batch:
             # Without offsets, which nobody asks for.
-            encodings = self._ours().tokenizer.encode_batch_fast(batch)
+            encodings = self._tokenizer.encode_batch_fast(batch)
             for index, encoding in zip(left, encodings, strict=True):
                 found[index] = _tokens(encoding, cut_short=short[index])
         return cast("list[Tokens]", found)  # each was found by words, or left and asked for
 
     def _by_words(self, text: str, pair: str | None, *, cut_short: bool) -> Tokens | None:
         """The tokens of an input made of words; None if the tokenizer must be asked."""
-        words, ours = self._words, self._ours()
-        if words is None or ours.frames is None:
+        words = self._words
+        if words is None or self._frames is None:
             return None
-        frame = ours.frames[pair is not None]
+        frame = self._frames[pair is not None]
         room = self._max_tokens - frame.specials
-        ids = words.ids(text, room, ours.of_word)
+        ids = words.ids(text, room, self._of_word)
         if ids is None:
             return None
         if pair is None:
             truncated = cut_short or len(ids) > room
             return Tokens(*frame.around(ids[:room]), truncated)
-        others = words.ids(pair, room, ours.of_word)
+        others = words.ids(pair, room, self._of_word)
         if others is None or len(ids) + len(others) > room:
             return None
         return Tokens(*frame.around(ids, others), cut_short)
 
-    def _ours(self) -> "_ThreadsOwn":
-        """This thread's own."""
-        found: _ThreadsOwn | None = getattr(self._local, "own", None)
-        if found is None:
-            try:
-                found = self._spare.popleft()
-            except IndexError:
-                found = self._made()
-            self._local.own = found
-        return found
-
-    def _made(self) -> "_ThreadsOwn":
-        return _ThreadsOwn(self._definition, self._max_tokens, framed=self._words is not None)
-
-
-class _ThreadsOwn:
-    """A thread's tokenizer, and what it puts around a text and around two."""
-
-    def __init__(self, definition: str, max_tokens: int, *, framed: bool) -> None:
-        self.tokenizer = Tokenizer.from_str(definition)
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
-        self.tokenizer.encode_special_tokens = True
-        self.frames: tuple[Frame, Frame] | None = None
-        if framed:
-            with suppress(Exception):  # bare where it knows no "a" (Rust), or in no order
-                one, two = self.tokenizer.encode_batch_fast(["a", ("a", "a a")])
-                self.frames = Frame(one), Frame(two)
-        self.tokenizer.enable_truncation(max_tokens, strategy="longest_first")
-
-    def of_word(self, word: str) -> Sequence[int]:
+    def _of_word(self, word: str) -> Sequence[int]:
         """A word's ids, without special tokens; none if they are more than an input may have."""
-        encoding = self.tokenizer.encode(word, add_special_tokens=False)
+        encoding = self._tokenizer.encode(word, add_special_tokens=False)
         ids: list[int] = [] if encoding.overflowing else encoding.ids
         return ids
 

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
+from weakref import ref
 
+from offramp.model.exits import MultiExitModel
 from offramp.server.config import ServerConfig
 from offramp.server.drain import OpenCalls, stop_server
 from offramp.server.engines import Engines
@@ -86,13 +88,14 @@ class App:
         """Return only if an engine or a model died, which none should; the server is of no use."""
         await self._engines.death()
 
-    async def swap(self) -> bool:
-        """Read every checkpoint again and serve what is new; returns when what was old is gone.
+    async def swap(self) -> "list[ref[MultiExitModel]]":
+        """Read every checkpoint again and serve what is new; returns when what was old is released.
 
-        One that is unusable is logged, and the old one served on. True if any was swapped.
+        One that is unusable is logged, and the old one served on. What was swapped is referred to
+        as long as anything holds it.
         """
         swapped = [await self._swap.swap(*item) for item in self._directories.items()]
-        return any(swapped)
+        return [old for old in swapped if old is not None]
 
     async def stop(self) -> None:
         """Drain: tell the health service, wait for balancers, take nothing new, finish the rest.
@@ -142,7 +145,7 @@ async def serve(
     announce(await app.start())
     settle()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
-    swaps = asyncio.create_task(_swap_whenever(changed, app, swapped))
+    swaps = asyncio.create_task(swap_whenever(changed, app, swapped))
     async with looked_at():
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in (*ends, swaps):
@@ -174,12 +177,14 @@ def _signals_end_it(leave: Callable[[int], object]) -> Generator[None]:
             signal.signal(signal_number, handler)
 
 
-async def _swap_whenever(changed: asyncio.Event, app: App, swapped: Callable[[], object]) -> None:
+async def swap_whenever(changed: asyncio.Event, app: App, swapped: Callable[[], object]) -> None:
     """Swap once for all the times that were told while the last swap took its time."""
     while True:
         await changed.wait()
         changed.clear()
-        if await app.swap():
-            release()
+        if old := await app.swap():
             settle()
+            if any(model() is not None for model in old):  # which may be as frozen as all else
+                release()
+                settle()
         swapped()

@@ -11,12 +11,15 @@ call, so that the youngest are mostly garbage: 10,000 of them would hold the loo
 
 
 def settle() -> None:
-    """What was imported and loaded stays: a full collection would hold the loop 0.1 s over it."""
+    """What was imported and loaded stays: a full collection would hold the loop 0.1 s over it.
+
+    Done again after a swap, it looks at what is new alone. What is replaced goes without it.
+    """
     gc.set_threshold(*THRESHOLDS)
     gc.collect()
     gc.freeze()
 
 
 def release() -> None:
-    """At the end all may go, in the order in which Python lets things go."""
+    """All may go: at the end, in the order in which Python lets things go."""
     gc.unfreeze()

@@ -69,7 +69,6 @@ class Loader:
         started = time.monotonic()
         limits = self._config.limits
         checkpoint = load_checkpoint(directory, self.device)
-        checkpoint.tokenizer.prepare(TOKENIZER_THREADS + 1)  # and the event loop
         checkpoint = replace(checkpoint, name=name or checkpoint.name)
         shape, calibration = checkpoint.config, checkpoint.calibration
         settings = SchedulerConfig(
