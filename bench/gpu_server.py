@@ -128,10 +128,9 @@ def bench(server: Server, texts: Path, seconds: float, *options: object, many: i
     }
 
 
-def rates(server: Server, texts: Path, seconds: float, found: Record) -> float:
-    """Measure how quick it is, alone and loaded; returns the calls a second that it sustains."""
+def rates(server: Server, texts: Path, seconds: float, many: int, found: Record) -> float:
+    """Measure how quick it is, alone and loaded by `many`; returns the calls a second it sustains."""
     alone = server.processes == 1
-    many = max(1, min(4, CORES // 4) if alone else CORES - server.processes)
     if alone:
         found["one in flight"] = bench(server, texts, seconds / 2, "--in-flight", 1)
     for name, depth in (("early exits", ()), ("full depth", ("--threshold", 1))):
@@ -194,6 +193,7 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--processes", type=int, nargs="+", default=[1])
+    parser.add_argument("--generators", type=int, help="at once, where one is not enough")
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
@@ -212,7 +212,8 @@ def main() -> int:
             server = serve(checkpoint, args.device, Path(folder, f"log-{count}"), count)
             found["seconds_until_ready"] = time.monotonic() - started
             try:
-                rate = rates(server, args.texts, args.seconds, found)
+                many = args.generators or max(1, CORES - count if count > 1 else min(4, CORES // 4))
+                rate = rates(server, args.texts, args.seconds, many, found)
                 found["ends"] = asyncio.run(ends(server, read_texts(args.texts), rate / 3))
             finally:
                 server.process.kill()
