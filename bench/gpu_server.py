@@ -129,7 +129,7 @@ def bench(server: Server, texts: Path, seconds: float, *options: object, many: i
 
 
 def rates(server: Server, texts: Path, seconds: float, many: int, found: Record) -> float:
-    """Measure how quick it is, alone and loaded by `many`; returns the calls a second it sustains."""
+    """How quick it is, alone and loaded by `many` at once; returns calls a second it sustains."""
     alone = server.processes == 1
     if alone:
         found["one in flight"] = bench(server, texts, seconds / 2, "--in-flight", 1)

@@ -8,10 +8,7 @@ that cannot be served changes nothing but the log.
 
 import asyncio
 import logging
-import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -26,10 +23,6 @@ from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.registry import Registry
 
 FAILED = "the new checkpoint is unusable; the old one is served on"
-
-TURN = 2e-4
-"""Seconds after which the thread that loads gives Python's lock to who wants it, in place of 5 ms.
-The event loop wants it anew in every pass, of which a call takes dozens."""
 
 
 class Swap:
@@ -68,8 +61,7 @@ class Swap:
             if await asyncio.to_thread(digest_of, directory) == old.checkpoint.digest:
                 self._tell(name, "unchanged", "the checkpoint is the one that is served", old, old)
                 return None
-            with _short_turns():
-                new = await asyncio.to_thread(self._loader.load, directory, name)
+            new = await asyncio.to_thread(self._loader.load, directory, name)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the old one serves
             reason = str(error) if isinstance(error, ModelError) else repr(error)
             self._tell(name, "failed", FAILED, old, reason=reason)
@@ -107,14 +99,3 @@ class Swap:
         level = logging.ERROR if new is None else logging.INFO
         known = {key: value for key, value in details.items() if value is not None}
         log_event(Event.SWAP, message, level, model=name, outcome=outcome, **known)
-
-
-@contextmanager
-def _short_turns() -> Generator[None]:
-    """Let a thread hold Python's lock for `TURN` seconds where another wants it."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
