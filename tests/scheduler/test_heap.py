@@ -32,10 +32,10 @@ def test_lowest_rank_first_equals_in_order(moves: list[tuple[str, float | list[f
             heap.remove(held.pop(int(given_rank) % len(held)))
         elif move == "below":
             lower = held and held[0].rank < given_rank
-            entry = heap.pop(below=given_rank)
+            entry = next(heap.leaving(below=given_rank), None)
             assert (entry and entry[2]) is (held.pop(0) if lower else None)
         else:
-            entry = heap.pop()
+            entry = next(heap.leaving(), None)
             assert (entry and entry[2]) is (held[0] if held else None)
             if entry is not None and move == "restore":
                 heap.restore(entry)

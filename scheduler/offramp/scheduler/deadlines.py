@@ -2,7 +2,7 @@
 
 from operator import attrgetter
 
-from offramp.scheduler.heap import Entry, RequestHeap
+from offramp.scheduler.heap import RequestHeap
 from offramp.scheduler.request import DeadlineAction, Request, State
 
 
@@ -26,9 +26,7 @@ class Deadlines:
 
     def waiting_before(self, time: float) -> list[Request]:
         """Requests in lines whose deadline is before `time`, soonest first."""
-        entries: list[Entry] = []
-        while entry := self._heap.pop(below=time):
-            entries.append(entry)
+        entries = list(self._heap.leaving(below=time))
         for entry in entries:
             self._heap.restore(entry)
         waiting = (State.QUEUED, State.WAITING)

@@ -1,7 +1,7 @@
 """Requests by rank, lowest first, that may leave from anywhere."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -33,13 +33,12 @@ class RequestHeap:
 
     def push(self, requests: Sequence[Request]) -> None:
         """Add requests, each behind those of equal rank."""
-        rising, sequence = self._rising, self._sequence
+        rising = self._rising
         highest = rising[-1][0] if rising else -inf
-        for request, rank in zip(requests, map(self._rank_of, requests), strict=True):
-            entry = (rank, next(sequence), request)
-            if rank >= highest:
+        for entry in zip(map(self._rank_of, requests), self._sequence, requests, strict=False):
+            if entry[0] >= highest:
                 rising.append(entry)
-                highest = rank
+                highest = entry[0]
             else:
                 heappush(self._entries, entry)
 
@@ -57,14 +56,20 @@ class RequestHeap:
             else:
                 heappop(entries)
 
-    def pop(self, below: float = inf) -> Entry | None:
-        """Take the entry of lowest rank off; None if there is none, or none ranked `below`."""
+    def leaving(self, below: float = inf) -> Iterator[Entry]:
+        """Take entries off, lowest rank first, as far as whoever asks goes on and ranks `below`."""
         rising, entries = self._rising, self._entries
-        if self._removed:
-            self.first()
-        if rising and not (entries and entries[0] < rising[0]):
-            return rising.popleft() if rising[0][0] < below else None
-        return heappop(entries) if entries and entries[0][0] < below else None
+        while True:
+            if self._removed:
+                self.first()
+            if rising and not (entries and entries[0] < rising[0]):
+                if rising[0][0] >= below:
+                    return
+                yield rising.popleft()
+            elif entries and entries[0][0] < below:
+                yield heappop(entries)
+            else:
+                return
 
     def restore(self, entry: Entry) -> None:
         """Put back an entry that was taken off, in the place it had."""

@@ -60,20 +60,20 @@ class Line:
             self._heap.remove(urgent)
             taken.append(urgent)
             room -= urgent.tokens
-        pop, hardly = self._heap.pop, max_tokens // HARDLY
-        while len(taken) < max_rows and room > hardly:
-            entry = pop()
-            if entry is None:
-                break
+        hardly = max_tokens // HARDLY
+        entries = self._heap.leaving() if len(taken) < max_rows and room > hardly else ()
+        for entry in entries:
             request = entry[2]
             tokens = request.tokens
             if tokens <= room or not taken:
                 taken.append(request)
                 room -= tokens
-                continue
-            passed.append(entry)
-            if len(passed) >= PASSED and PASSED_SHARE * len(passed) >= len(taken):
-                break
+                if len(taken) == max_rows or room <= hardly:
+                    break
+            else:
+                passed.append(entry)
+                if len(passed) >= PASSED and PASSED_SHARE * len(passed) >= len(taken):
+                    break
         for entry in passed:
             self._heap.restore(entry)
         self._count(taken, -1)

@@ -136,8 +136,10 @@ class Scheduler:
         """Why nobody is taken just now, if so; `coming` are as good as in the queue."""
         if self._draining:
             return DrainingError()
-        if not self.has_room or self._queue.waiting + coming >= self.config.max_queue_requests:
-            return QueueFullError(self.admission.delay(self._queue.tokens, now))
+        config, queue = self.config, self._queue
+        full = queue.waiting + coming >= config.max_queue_requests
+        if full or queue.tokens >= config.max_queue_tokens:
+            return QueueFullError(self.admission.delay(queue.tokens, now))
         return None
 
     def submit(self, request: Request, now: float) -> None:
