@@ -16,6 +16,7 @@ from offramp.cli import bench, health
 from offramp.client import AsyncClient, UnauthenticatedError, UnavailableError
 from offramp.server.app import serve
 from offramp.server.config import ServerConfig
+from offramp.server.starter import Starter
 
 
 def certified(directory: Path) -> tuple[trustme.CA, Path, Path]:
@@ -100,7 +101,7 @@ async def test_what_is_no_certificate_is_told_before_anything_is_loaded(
         private_key=tmp_path / private_key,
     )
     with pytest.raises((OSError, ValueError), match=told):
-        await serve(config, print)
+        await serve(config, Starter(print))
 
 
 async def test_a_health_check_by_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

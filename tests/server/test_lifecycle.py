@@ -23,6 +23,7 @@ from offramp.client import AsyncClient, OfframpError, UnavailableError
 from offramp.server.app import App, serve
 from offramp.server.config import Limits, ServerConfig
 from offramp.server.health import Health
+from offramp.server.starter import Starter
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
 
@@ -72,7 +73,7 @@ async def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path: Path) ->
     async with word_service(tmp_path) as service:
         nowhere = ServerConfig(service.address, (tmp_path / "nowhere",))
         with pytest.raises(OSError, match=f"{service.address}: Address already in use"):
-            await serve(nowhere, print)
+            await serve(nowhere, Starter(print))
 
 
 async def test_draining_answers_what_is_held_and_ends_streams_in_words(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from command import COMMAND, Served, offramp, served
 from service import PATIENCE, eventually
 from tiny import tiny_checkpoint
 
-from offramp.cli.processes import Servers
+from offramp.cli.processes import Servers, environment, together
 from offramp.client import AsyncClient
+from offramp.server.config import ServerConfig
+from offramp.server.transport import hold_address
 
 COUNT = 2
 CONNECTIONS = 64
@@ -35,6 +37,9 @@ signal.signal(signal.SIGHUP, swap)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 os.write(0, b".")
 os.read(0, 1)
+os.write(0, b".")
+while os.read(0, 1):
+    pass
 """
 PLAIN = (sys.executable, "-c", SWAPS)
 """Serves nothing, and swaps as slowly as none does."""
@@ -53,9 +58,9 @@ def children_of(pid: int) -> list[int]:
 
 
 def runs(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
+    with suppress(FileNotFoundError):
+        status = Path(f"/proc/{pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] != "Z"
     return False
 
 
@@ -112,27 +117,107 @@ async def test_connections_are_spread_checkpoints_swapped_and_all_drained(
 
 
 async def test_all_end_once_one_does(capfd: pytest.CaptureFixture[str]) -> None:
-    serving = asyncio.Event()
+    serving, others = asyncio.Event(), set(children_of(os.getpid()))
     running = asyncio.create_task(Servers(PLAIN, COUNT).run(serving.set))
     await asyncio.wait_for(serving.wait(), PATIENCE)
-    members = children_of(os.getpid())
+    members = [pid for pid in children_of(os.getpid()) if pid not in others]
     assert len(members) == COUNT
     os.kill(members[1], signal.SIGKILL)
     status = await asyncio.wait_for(running, PATIENCE)
     assert status == 128 + signal.SIGKILL
     assert not any(map(runs, members))
-    assert f"process 2 of {COUNT} ended with {status}, so all end" in capfd.readouterr().err
+    told = f"server 2 of {COUNT}, process {members[1]}, ended with {status}, so all end"
+    assert told in capfd.readouterr().err
 
 
 async def test_they_swap_one_after_the_other(tmp_path: Path) -> None:
-    log, serving = tmp_path / "log", asyncio.Event()
+    log, serving, others = tmp_path / "log", asyncio.Event(), set(children_of(os.getpid()))
     running = asyncio.create_task(Servers((*PLAIN, str(log)), 3).run(serving.set))
     await asyncio.wait_for(serving.wait(), PATIENCE)
+
+    async def swapped(times: int) -> None:
+        await eventually(lambda: log.exists() and log.read_text().count("end") == times)
+
+    for pid in set(children_of(os.getpid())) - others:
+        os.kill(pid, signal.SIGHUP)  # not by us: these signs are nobody's
+    await swapped(3)
+    log.unlink()
     signal.raise_signal(signal.SIGHUP)
-    await eventually(lambda: log.exists() and log.read_text().count("end") == 3)
+    await swapped(3)
     assert log.read_text().split() == ["begin", "end"] * 3
     signal.raise_signal(signal.SIGTERM)
     assert await asyncio.wait_for(running, PATIENCE) == 0
+
+
+SECOND_FAILS = """
+import os, sys
+if os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] == "9465":
+    sys.exit(3)
+os.write(0, b".")
+os.read(0, 1)
+"""
+
+
+async def test_one_that_cannot_start_ends_those_that_wait_for_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_PROMETHEUS_PORT", raising=False)
+    serving = asyncio.Event()
+    servers = Servers((sys.executable, "-c", SECOND_FAILS), 3)
+    status = await asyncio.wait_for(servers.run(serving.set), PATIENCE)
+    assert status == 3
+    assert not serving.is_set()
+    told = capfd.readouterr().err
+    assert told.startswith("offramp serve: server 2 of 3, process ")
+    assert told.endswith(", ended with 3, so all end\n")
+
+
+DRAINS = """
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: os.write(0, b"."))
+for _ in range(2):
+    os.write(0, b".")
+    os.read(0, 1)
+"""
+
+
+async def test_told_twice_they_end_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    serving = asyncio.Event()
+    servers = Servers((sys.executable, "-c", DRAINS), COUNT)
+    running = asyncio.create_task(servers.run(serving.set))
+    await asyncio.wait_for(serving.wait(), PATIENCE)
+    signal.raise_signal(signal.SIGINT)
+    draining = [member.sign() for member in servers._members]  # pyright: ignore[reportPrivateUsage]
+    assert await asyncio.wait_for(asyncio.gather(*draining), PATIENCE) == [True] * COUNT
+    assert not running.done()
+    signal.raise_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(running, PATIENCE) == 128 + signal.SIGTERM
+    assert not capfd.readouterr().err
+
+
+async def test_what_cannot_be_announced_ends_all() -> None:
+    def closed() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await asyncio.wait_for(Servers(PLAIN, COUNT).run(closed), PATIENCE)
+
+
+async def test_each_has_a_port_and_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "65535")
+    with pytest.raises(ValueError, match="must leave 2 servers a port each, not 65535"):
+        await together((), ServerConfig("127.0.0.1:0", (Path("x"),), processes=2), print)
+    given = {"OTEL_RESOURCE_ATTRIBUTES": "a=b,service.instance.id=pod,c=d"}
+    assert environment(given, 2) == {
+        "OTEL_RESOURCE_ATTRIBUTES": "a=b,service.instance.id=pod-2,c=d",
+        "OTEL_EXPORTER_PROMETHEUS_PORT": "9465",
+    }
+
+
+def test_a_port_that_is_held_is_taken() -> None:
+    held, address = hold_address("127.0.0.1:0")
+    with held, pytest.raises(OSError, match=f"{address}: Address already in use"):
+        hold_address(address)
 
 
 async def test_none_outlives_the_one_that_started_them(tmp_path: Path) -> None:

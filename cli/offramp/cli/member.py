@@ -4,32 +4,58 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 
-from offramp.cli.processes import LINE, WORD
+from offramp.cli.processes import LINK, SIGN
 from offramp.cli.serve import run
 from offramp.cli.serve_options import config_of, parser
+from offramp.server.starter import Starter
+
+
+class Command(Starter):
+    """The command that started us, at the other end of our standard input.
+
+    It alone decides whether a drain is cut short: signals come to it and to us, as systemd sends
+    them, or to us once more from it.
+    """
+
+    cuts_short = False
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: self._tell())
+        self._all_loaded = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    async def loaded(self) -> None:
+        """Tell, and wait until the others are as well."""
+        self._loop = asyncio.get_running_loop()
+        self._tell()
+        await self._all_loaded.wait()
+
+    def swapped(self) -> None:
+        """Tell."""
+        self._tell()
+
+    def _listen(self) -> None:
+        """Hear that all are loaded; end when the command does, loading or not."""
+        with suppress(OSError):
+            while os.read(LINK, len(SIGN)):
+                assert self._loop is not None  # the command answers
+                self._loop.call_soon_threadsafe(self._all_loaded.set)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _tell(self) -> None:
+        with suppress(OSError):  # it is gone, and so will we be
+            os.write(LINK, SIGN)
 
 
 def main() -> int:
-    """Serve until told to end, or until the line to whoever started us does."""
+    """Serve until told to end."""
+    command = Command()
     args = parser().parse_args()
-    return run(args, config_of(args), _serves, _tell)
-
-
-def _serves(address: str) -> None:
-    """Tell whoever started us, and end when it does."""
-    del address
-    _tell()
-    asyncio.get_running_loop().add_reader(LINE, _alone)
-
-
-def _tell() -> None:
-    os.write(LINE, WORD)
-
-
-def _alone() -> None:
-    asyncio.get_running_loop().remove_reader(LINE)
-    signal.raise_signal(signal.SIGTERM)
+    return run(args, config_of(args), command)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,42 @@
 """Several servers behind one address: `offramp serve --processes`.
 
 They share the port, over which the kernel spreads connections, the cores and the device, and
-nothing else. They live and end together: this process loads no model, starts them, hands on what
-signals tell, and ends them all once one ends, for whoever restarts it. They swap checkpoints one
-after the other, so that memory is needed for one model more, not for as many.
+nothing else. They live and end together: this process serves nothing, starts them, hands on what
+signals tell, and ends them all once one ends, for whoever restarts it. The first loads alone, so
+that what is wrong is told once and what must be compiled for the device is compiled once. None
+opens the port before all have loaded, or whoever waits for it would be the first one's for good.
+They swap checkpoints one after the other: memory is needed for one model more, not for as many.
 
-Each has a line to it, its standard input. A server writes a word there when it serves and whenever
-it has swapped, and ends when the line does, so that none outlives whoever could end it.
+Each has a link to it, its standard input, on which both sides give signs: a server that it has
+loaded, serves, has swapped; this process that all have loaded. A server ends when its link does, so
+that none outlives whoever could end it.
 """
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from offramp.server.app import SIGNALS
 from offramp.server.config import ServerConfig
-from offramp.server.telemetry.setup import SCRAPE_PORT
+from offramp.server.telemetry.setup import HIGHEST_PORT, SCRAPE_PORT
 from offramp.server.transport import check_files, hold_address
 
-MEMBER = (sys.executable, "-m", "offramp.cli.member")
-LINE, WORD = 0, b"."
-"""Of a member: its standard input, and what it says there."""
+MEMBER = (sys.executable, "-P", "-m", "offramp.cli.member")
+LINK, SIGN = 0, b"."
+"""Of a member: its standard input, and what is said there."""
+
+ENDED = {128 + signal.SIGTERM, 128 + signal.SIGKILL}
+"""Statuses of those whom we ended."""
+
+SCRAPED = "OTEL_EXPORTER_PROMETHEUS_PORT"
+ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
 
 
 async def together(
@@ -34,8 +45,13 @@ async def together(
     """Serve by `config.processes` servers until they end; returns the exit status.
 
     It is 0 if they were told to end and did so well. `announce` is told the address once all serve.
-    Raises OSError or ValueError where address or files are unusable.
+    Raises OSError or ValueError where address, files or ports are unusable.
     """
+    first = os.environ.get(SCRAPED, SCRAPE_PORT)
+    if first.isdecimal() and int(first) + config.processes - 1 > HIGHEST_PORT:
+        raise ValueError(
+            f"{SCRAPED} must leave {config.processes} servers a port each, not {first}"
+        )
     held, address = hold_address(config.address)
     with held:
         check_files(config)
@@ -45,20 +61,34 @@ async def together(
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One server, and our end of its line."""
+    """One server, and our end of its link."""
 
     process: asyncio.subprocess.Process
-    line: socket.socket
+    link: socket.socket
     ended: asyncio.Task[int]
 
-    async def word(self) -> bool:
-        """Return when it says one, or False when it has ended."""
-        return bool(await asyncio.get_running_loop().sock_recv(self.line, len(WORD)))
+    async def sign(self) -> bool:
+        """Return when it gives one, or False when it has ended."""
+        with suppress(ConnectionError):
+            return bool(await asyncio.get_running_loop().sock_recv(self.link, len(SIGN)))
+        return False
+
+    def answer(self) -> None:
+        """Give it one."""
+        with suppress(OSError):
+            self.link.send(SIGN)
+
+    def forget_signs(self) -> None:
+        """Of swaps that others asked it for."""
+        with suppress(OSError):  # no more, or none any more
+            while self.link.recv(len(SIGN)):
+                pass
 
     def tell(self, number: signal.Signals) -> None:
         """Send it a signal."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        if not self.ended.done():
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)  # Popen's own might find out its status first
 
 
 class Servers:
@@ -69,7 +99,7 @@ class Servers:
         self._processes = processes
         self._members: list[Member] = []
         self._told: signal.Signals | None = None
-        self._changed = asyncio.Event()
+        self._serving, self._changed = asyncio.Event(), asyncio.Event()
 
     async def run(self, announce: Callable[[], None]) -> int:
         """Start them, wait until one ends, end the others; returns the exit status."""
@@ -77,34 +107,40 @@ class Servers:
         for number in SIGNALS:
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._changed.set)
+        swaps = asyncio.create_task(self._swap_in_turn())
         try:
-            await self._start(announce)
-            swaps = asyncio.create_task(self._swap_in_turn())
-            ends = [member.ended for member in self._members]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            swaps.cancel()
-            unasked = self._told is None
-            if unasked:
-                if len(ends) > 1:  # of a first that did not start all is told
-                    self._tell_who_ended()
-                self._end(signal.SIGTERM)
-            statuses = [_status(status) for status in await asyncio.gather(*ends)]
-            return max(*statuses, int(unasked))
-        finally:
-            for member in self._members:
-                member.line.close()
-
-    async def _start(self, announce: Callable[[], None]) -> None:
-        # The first is started alone: what is wrong is told once, and what must be compiled for the
-        # device is in its cache when the others come.
-        await self._add()
-        if await self._members[0].word():
-            for _ in range(1, self._processes):
-                if self._told is None:
-                    await self._add()
-            ready = await asyncio.gather(*(member.word() for member in self._members[1:]))
-            if all(ready) and self._told is None:
+            if await self._start():
                 announce()
+                self._serving.set()
+            await asyncio.wait(self._ends, return_when=asyncio.FIRST_COMPLETED)
+            unasked = self._tell_who_ended() if self._told is None else 0
+        finally:
+            swaps.cancel()
+            if self._told is None:
+                self._tell(signal.SIGTERM)
+            statuses = {_status(status) for status in await asyncio.gather(*self._ends)}
+            for member in self._members:
+                member.link.close()
+        if unasked or self._told is None:
+            return unasked or 1
+        return max(statuses - ENDED, default=0) or (128 + self._told if statuses & ENDED else 0)
+
+    @property
+    def _ends(self) -> list[asyncio.Task[int]]:
+        return [member.ended for member in self._members]
+
+    async def _start(self) -> bool:
+        """Whether all came to serve."""
+        await self._add()
+        if not await self._all_give_a_sign(self._members):
+            return False
+        for _ in range(1, self._processes):
+            await self._add()
+        if not await self._all_give_a_sign(self._members[1:]):
+            return False
+        for member in self._members:
+            member.answer()
+        return await self._all_give_a_sign(self._members)
 
     async def _add(self) -> None:
         ours, theirs = socket.socketpair()
@@ -113,44 +149,70 @@ class Servers:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=theirs.fileno(),
-                env=_environment(os.environ, len(self._members)),
+                env=environment(os.environ, len(self._members) + 1),
                 process_group=0,  # a terminal's Ctrl-C is for us to hand on
             )
         member = Member(process, ours, asyncio.create_task(process.wait()))
         self._members.append(member)
         if self._told is not None:  # while it was started
-            member.tell(self._told)
+            member.tell(signal.SIGTERM)
+
+    async def _all_give_a_sign(self, members: Sequence[Member]) -> bool:
+        """Whether they do, each one, before any server ends."""
+        signs = asyncio.gather(*(member.sign() for member in members))
+        either: set[asyncio.Future[Any]] = {signs, *self._ends}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if signs.done() and not any(ended.done() for ended in self._ends):
+            return all(signs.result())
+        signs.cancel()
+        with suppress(asyncio.CancelledError):
+            await signs
+        return False
 
     def _end(self, number: signal.Signals) -> None:
+        """Let them drain; told so again, end them at once."""
+        self._tell(signal.SIGTERM if self._told is None else signal.SIGKILL)
         self._told = number
+
+    def _tell(self, number: signal.Signals) -> None:
         for member in self._members:
             member.tell(number)
 
     async def _swap_in_turn(self) -> None:
         """Let them look for new checkpoints, each when the one before has."""
-        while True:
-            await self._changed.wait()
+        await self._serving.wait()
+        while await self._changed.wait():
             self._changed.clear()
             for member in self._members:
+                if self._told is not None:
+                    return
+                member.forget_signs()
                 member.tell(signal.SIGHUP)
-                await member.word()
+                await member.sign()
 
-    def _tell_who_ended(self) -> None:
-        for number, member in enumerate(self._members, 1):
-            if member.ended.done():
-                print(
-                    f"offramp serve: process {number} of {self._processes} ended with"
-                    f" {_status(member.ended.result())}, so all end",
-                    file=sys.stderr,
-                )
+    def _tell_who_ended(self) -> int:
+        """Tell who ended unasked and with which status; returns it."""
+        ended = (item for item in enumerate(self._members, 1) if item[1].ended.done())
+        number, member = next(ended)
+        status = _status(member.ended.result())
+        if len(self._members) > 1 or status > 128:  # or a first has told why it cannot start
+            print(
+                f"offramp serve: server {number} of {self._processes}, process"
+                f" {member.process.pid}, ended with {status}, so all end",
+                file=sys.stderr,
+            )
+        return status
 
 
-def _environment(ours: Mapping[str, str], number: int) -> dict[str, str]:
-    """The environment of a server: each is scraped at a port of its own, one after the other."""
-    first = ours.get("OTEL_EXPORTER_PROMETHEUS_PORT", SCRAPE_PORT)
-    if not first.isdecimal() or first == "0":  # refused, or free ones
-        return dict(ours)
-    return {**ours, "OTEL_EXPORTER_PROMETHEUS_PORT": str(int(first) + number)}
+def environment(ours: Mapping[str, str], number: int) -> dict[str, str]:
+    """The environment of a server: its own port to be scraped at, and name if they have one."""
+    theirs, first = dict(ours), ours.get(SCRAPED, SCRAPE_PORT)
+    if first.isdecimal() and int(first):  # or refused, or free ones
+        theirs[SCRAPED] = str(int(first) + number - 1)
+    if ATTRIBUTES in ours:
+        named = re.sub(r"(service\.instance\.id=[^,]*)", rf"\1-{number}", ours[ATTRIBUTES])
+        theirs[ATTRIBUTES] = named
+    return theirs
 
 
 def _status(returned: int) -> int:

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import uvloop
@@ -14,11 +14,10 @@ from offramp.cli.serve_options import config_of, parser
 from offramp.model.errors import ModelError
 from offramp.server.app import serve
 from offramp.server.config import ServerConfig
+from offramp.server.starter import Starter
 from offramp.server.telemetry.logs import LogFormat, configure_logging
 from offramp.server.telemetry.setup import OFF, Telemetry, configure
 from offramp.server.vitals import ModelLostError
-
-Announce = Callable[[str], None]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,25 +26,20 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = config_of(args)
         if config.processes > 1:
-            return asyncio.run(together(arguments, config, announce))
+            return asyncio.run(together(arguments, config, _announce))
     except (OSError, ValueError) as error:
         return _refused(error)
-    return run(args, config, announce)
+    return run(args, config, Starter(_announce))
 
 
-def run(
-    args: argparse.Namespace,
-    config: ServerConfig,
-    announce: Announce,
-    swapped: Callable[[], object] = bool,
-) -> int:
+def run(args: argparse.Namespace, config: ServerConfig, starter: Starter) -> int:
     """Serve in this process, alone or as one of several; returns the exit status."""
     telemetry = OFF
     try:
         telemetry = configure(log_texts=args.log_texts)
         configure_logging(LogFormat(args.log_format), telemetry.logs)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, announce, telemetry, swapped))
+            runner.run(_serve(config, starter, telemetry))
     except (ModelError, OSError, ValueError) as error:
         return _refused(error)
     finally:
@@ -53,11 +47,9 @@ def run(
     return 0
 
 
-async def _serve(
-    config: ServerConfig, announce: Announce, telemetry: Telemetry, swapped: Callable[[], object]
-) -> None:
+async def _serve(config: ServerConfig, starter: Starter, telemetry: Telemetry) -> None:
     try:
-        await serve(config, announce, telemetry, swapped)
+        await serve(config, starter, telemetry)
     except ModelLostError as error:
         # A thread that hangs in its step would be waited for wherever else this ended.
         telemetry.close()
@@ -66,8 +58,7 @@ async def _serve(
         os._exit(1)
 
 
-def announce(address: str) -> None:
-    """Tell whoever started us where it serves."""
+def _announce(address: str) -> None:
     print(f"offramp serves on {address}", flush=True)
 
 

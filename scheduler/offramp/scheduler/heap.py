@@ -57,7 +57,10 @@ class RequestHeap:
                 heappop(entries)
 
     def leaving(self, below: float = inf) -> Iterator[Entry]:
-        """Take entries off, lowest rank first, as far as whoever asks goes on and ranks `below`."""
+        """Take entries off, lowest rank first, as far as whoever asks goes on and ranks `below`.
+
+        The heap must not be changed meanwhile.
+        """
         rising, entries = self._rising, self._entries
         while True:
             if self._removed:

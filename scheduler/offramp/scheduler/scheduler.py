@@ -113,11 +113,11 @@ class Scheduler:
             and not any(line.waiting for line in self._lines.of)
         )
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the queue takes another request."""
+    def has_room(self, coming: int = 0) -> bool:
+        """Whether the queue takes another request; `coming` are as good as in it."""
         config, queue = self.config, self._queue
-        return queue.waiting < config.max_queue_requests and queue.tokens < config.max_queue_tokens
+        fits = queue.waiting + coming < config.max_queue_requests
+        return fits and queue.tokens < config.max_queue_tokens
 
     @property
     def has_room_to_spare(self) -> bool:
@@ -136,10 +136,8 @@ class Scheduler:
         """Why nobody is taken just now, if so; `coming` are as good as in the queue."""
         if self._draining:
             return DrainingError()
-        config, queue = self.config, self._queue
-        full = queue.waiting + coming >= config.max_queue_requests
-        if full or queue.tokens >= config.max_queue_tokens:
-            return QueueFullError(self.admission.delay(queue.tokens, now))
+        if not self.has_room(coming):
+            return QueueFullError(self.admission.delay(self._queue.tokens, now))
         return None
 
     def submit(self, request: Request, now: float) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from weakref import ref
 
@@ -20,6 +20,7 @@ from offramp.server.health import Health
 from offramp.server.loader import Loader
 from offramp.server.served import ModelRegistry
 from offramp.server.services import SERVICES, build_server
+from offramp.server.starter import Starter
 from offramp.server.swap import Swap
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
@@ -81,7 +82,7 @@ class App:
             self._loop_lag.start()
         self._health.serves("", *SERVICES)
         address, names = f"{host}:{port}", [model.checkpoint.name for model in self.models]
-        log_event(Event.START, "serving", address=address, models=names, process=os.getpid())
+        log_event(Event.START, "serving", address=address, models=names)
         return address
 
     async def failed(self) -> None:
@@ -119,17 +120,11 @@ class App:
             log_event(Event.STOP, "stopped", seconds=round(time.monotonic() - self._started, 3))
 
 
-async def serve(
-    config: ServerConfig,
-    announce: Callable[[str], None],
-    telemetry: Telemetry = OFF,
-    swapped: Callable[[], object] = bool,
-) -> None:
+async def serve(config: ServerConfig, starter: Starter, telemetry: Telemetry = OFF) -> None:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps the checkpoints that changed.
 
-    While it loads, SIGTERM and SIGINT end the process at once, and SIGHUP waits. `announce` is told
-    the address once it serves, `swapped` is called when the swaps of a SIGHUP are over. Raises
-    ModelError or OSError if it cannot start, and whatever killed an engine.
+    While it loads, SIGTERM and SIGINT end the process at once, and SIGHUP waits. Raises ModelError
+    or OSError if it cannot start, and whatever killed an engine.
     """
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
@@ -139,20 +134,23 @@ async def serve(
     check_files(config)
     with _signals_end_it(sys.exit):
         app = App(config, telemetry)
+        await starter.loaded()
     signalled = asyncio.Event()
     for signal_number in SIGNALS:
         loop.add_signal_handler(signal_number, signalled.set)
-    announce(await app.start())
+    starter.serves(await app.start())
     settle()
     ends = [asyncio.create_task(signalled.wait()), asyncio.create_task(app.failed())]
-    swaps = asyncio.create_task(swap_whenever(changed, app, swapped))
+    swaps = asyncio.create_task(swap_whenever(changed, app, starter.swapped))
     async with looked_at():
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in (*ends, swaps):
             task.cancel()
-        for signal_number in SIGNALS:
+        for signal_number in (*SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(signal_number)
-        with _signals_end_it(os._exit):  # a second one does not wait for the drain
+            signal.signal(signal_number, signal.SIG_IGN)
+        # A second one does not wait for the drain.
+        with _signals_end_it(os._exit) if starter.cuts_short else nullcontext():
             try:
                 await app.stop()
             finally:

@@ -13,9 +13,10 @@ HARD_LIMIT = 4
 """gRPC itself cuts messages off at so many times the limit, above which we refuse them in words."""
 
 MOST = 2**31 - 1
+"""gRPC's options are numbers of 32 bits."""
+
 MOST_THREADS = 1024
 MOST_PROCESSES = 256
-"""gRPC's options are numbers of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,14 @@ def hold_address(address: str) -> tuple[socket.socket, str]:
     Where port 0 was asked for that is a free one. Raises OSError if it is taken or not ours.
     """
     check_address(address)
-    held = _bound(address, socket.SO_REUSEPORT)
+    # The first option is for connections that a server before left behind; without it from then
+    # on, whoever else asks for the address is refused.
+    held = _bound(address, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return held, f"{address.rpartition(':')[0]}:{held.getsockname()[1]}"
 
 
-def _bound(address: str, option: int) -> socket.socket:
+def _bound(address: str, *options: int) -> socket.socket:
     """A socket at an address, on which nobody listens; raises OSError in words."""
     host, _, port = address.rpartition(":")
     try:
@@ -52,7 +55,8 @@ def _bound(address: str, option: int) -> socket.socket:
         family, kind, protocol, _, place = found[0]
         bound = socket.socket(family, kind, protocol)
         try:
-            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+            for option in options:
+                bound.setsockopt(socket.SOL_SOCKET, option, 1)
             bound.bind(place)
         except OSError:
             bound.close()

@@ -75,10 +75,10 @@ def configure_logging(form: LogFormat, provider: LoggerProvider | None) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a person: time, level, event, message, attributes."""
+    """A line for a person: time, process, level, event, message, attributes."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        super().__init__("%(asctime)s [%(process)d] %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """The message, and the attributes behind it."""
@@ -96,6 +96,7 @@ class JsonFormatter(logging.Formatter):
         """The record as JSON; what JSON does not know is written as its string."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "process": record.process,
             "level": record.levelname,
             "event": getattr(record, "event", None),
             "message": record.getMessage(),

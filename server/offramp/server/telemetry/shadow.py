@@ -113,7 +113,7 @@ class Shadow(NullObserver):
             or answer.reason not in (ExitReason.CONFIDENT, ExitReason.FINAL)
             or not self.agreement.promises(notes.asked)
             or (terms.min_exit, terms.max_exit) != (0, self._last)
-            or not lane.has_room
+            or not lane.has_room()
             or self._draw.random() >= self._share
         ):
             return
