@@ -7,7 +7,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from offramp.cli.processes import LINK, SIGN
+from offramp.cli.link import LINK, SIGN
 from offramp.cli.serve import run
 from offramp.cli.serve_options import config_of, parser
 from offramp.server.starter import Starter

@@ -20,18 +20,15 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+from offramp.cli.link import Member, status_of
 from offramp.server.app import SIGNALS
 from offramp.server.config import ServerConfig
 from offramp.server.telemetry.setup import HIGHEST_PORT, SCRAPE_PORT
 from offramp.server.transport import check_files, hold_address
 
 MEMBER = (sys.executable, "-P", "-m", "offramp.cli.member")
-LINK, SIGN = 0, b"."
-"""Of a member: its standard input, and what is said there."""
-
 ENDED = {128 + signal.SIGTERM, 128 + signal.SIGKILL}
 """Statuses of those whom we ended."""
 
@@ -57,38 +54,6 @@ async def together(
         check_files(config)
         servers = Servers((*MEMBER, *arguments, "--address", address), config.processes)
         return await servers.run(lambda: announce(address))
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One server, and our end of its link."""
-
-    process: asyncio.subprocess.Process
-    link: socket.socket
-    ended: asyncio.Task[int]
-
-    async def sign(self) -> bool:
-        """Return when it gives one, or False when it has ended."""
-        with suppress(ConnectionError):
-            return bool(await asyncio.get_running_loop().sock_recv(self.link, len(SIGN)))
-        return False
-
-    def answer(self) -> None:
-        """Give it one."""
-        with suppress(OSError):
-            self.link.send(SIGN)
-
-    def forget_signs(self) -> None:
-        """Of swaps that others asked it for."""
-        with suppress(OSError):  # no more, or none any more
-            while self.link.recv(len(SIGN)):
-                pass
-
-    def tell(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        if not self.ended.done():
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)  # Popen's own might find out its status first
 
 
 class Servers:
@@ -118,7 +83,7 @@ class Servers:
             swaps.cancel()
             if self._told is None:
                 self._tell(signal.SIGTERM)
-            statuses = {_status(status) for status in await asyncio.gather(*self._ends)}
+            statuses = {status_of(status) for status in await asyncio.gather(*self._ends)}
             for member in self._members:
                 member.link.close()
         if unasked or self._told is None:
@@ -194,7 +159,7 @@ class Servers:
         """Tell who ended unasked and with which status; returns it."""
         ended = (item for item in enumerate(self._members, 1) if item[1].ended.done())
         number, member = next(ended)
-        status = _status(member.ended.result())
+        status = status_of(member.ended.result())
         if len(self._members) > 1 or status > 128:  # or a first has told why it cannot start
             print(
                 f"offramp serve: server {number} of {self._processes}, process"
@@ -213,8 +178,3 @@ def environment(ours: Mapping[str, str], number: int) -> dict[str, str]:
         named = re.sub(r"(service\.instance\.id=[^,]*)", rf"\1-{number}", ours[ATTRIBUTES])
         theirs[ATTRIBUTES] = named
     return theirs
-
-
-def _status(returned: int) -> int:
-    """The exit status as a shell gives it, of what a process returned: minus a signal's number."""
-    return returned if returned >= 0 else 128 - returned
