@@ -1,5 +1,6 @@
 """What is measured of one server: its settings tried, its latency and saturation, its tail."""
 
+import gc
 import json
 import statistics
 import subprocess
@@ -108,6 +109,8 @@ class Bench:
 
     def _run(self, subject: Subject, measure: Callable[[Server, Target], Any]) -> Figures:
         log = BUILD / "server.log"
+        gc.collect()
+        gc.freeze()  # a collection of all that is loaded would hold the generator for .1 s
         with started(subject.command, subject.told, log) as server:
             make = partial(subject.target, server.address)
             try:
