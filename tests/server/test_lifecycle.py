@@ -186,13 +186,17 @@ def test_a_second_signal_does_not_wait_for_the_drain(number: signal.Signals) -> 
         assert server.process.wait(PATIENCE) == 128 + number
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_it_loads_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_while_it_loads_ends_it(
+    tmp_path: Path, number: signal.Signals, processes: str
+) -> None:
     config = tiny_checkpoint(tmp_path / "words") / "config.json"
     config.unlink()
     os.mkfifo(config)  # whoever reads it waits
 
     command = [*COMMAND, "serve", "--checkpoint", str(config.parent), "--address", "127.0.0.1:0"]
+    command += ["--processes", processes]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         try:
             writer = os.open(config, os.O_WRONLY)  # waits until it is read

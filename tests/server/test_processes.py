@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Generator
@@ -12,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from command import COMMAND, Served, offramp, served
+from command import Served, offramp, served
 from service import PATIENCE, eventually
 from tiny import tiny_checkpoint
 
@@ -234,19 +233,3 @@ def test_what_is_wrong_is_told_once(tmp_path: Path) -> None:
     assert nothing.returncode == 1
     assert nothing.stderr.count("offramp serve:") == 1
     assert "nothing" in nothing.stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_the_first_one_loads(tmp_path: Path, number: signal.Signals) -> None:
-    config = tiny_checkpoint(tmp_path / "words") / "config.json"
-    config.unlink()
-    os.mkfifo(config)  # whoever reads it waits
-    command = [*COMMAND, "serve", "--checkpoint", str(config.parent), "--address", "127.0.0.1:0"]
-    with subprocess.Popen([*command, "--processes", str(COUNT)]) as process:
-        try:
-            writer = os.open(config, os.O_WRONLY)  # waits until it is read
-            process.send_signal(number)
-            assert process.wait(PATIENCE) == 128 + number
-            os.close(writer)
-        finally:
-            process.kill()

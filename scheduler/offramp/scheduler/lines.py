@@ -71,7 +71,9 @@ class Lines:
     def choose(self, now: float, free_slots: int, *, full: bool = False) -> int | None:
         """The stage to run; None if there is none (with `full`: none that fills a batch)."""
         waiting = [stage for stage, line in enumerate(self.of) if line.waiting]
-        if not waiting or (full and not any(self._fill(stage, free_slots) for stage in waiting)):
+        if not waiting or (
+            full and not any(self._can_fill(stage, free_slots) for stage in waiting)
+        ):
             return None
         if len(waiting) == 1 and not full:
             (lone,) = waiting
@@ -190,7 +192,7 @@ class Lines:
         part = self._cost.predict(stage, share, share * mean)
         return share if part < SHARED * whole else line.waiting
 
-    def _fill(self, stage: int, free_slots: int) -> bool:
+    def _can_fill(self, stage: int, free_slots: int) -> bool:
         """Whether those who wait for a stage fill a batch."""
         waiting = self.of[stage].waiting
         rows = self._rows(stage, waiting, free_slots)

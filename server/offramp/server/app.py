@@ -148,6 +148,7 @@ async def serve(config: ServerConfig, starter: Starter, telemetry: Telemetry = O
             task.cancel()
         for signal_number in (*SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(signal_number)
+        for signal_number in (signal.SIGHUP, *(() if starter.cuts_short else SIGNALS)):
             signal.signal(signal_number, signal.SIG_IGN)
         # A second one does not wait for the drain.
         with _signals_end_it(os._exit) if starter.cuts_short else nullcontext():
