@@ -11,8 +11,8 @@ from gpu_subjects import Limits, backend_of, requests_of
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.packing import PackedTokens
+from offramp.model.precision import Precision
 from offramp.model.readings import scaled_softmax
-from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.reading import Reading

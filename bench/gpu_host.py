@@ -35,8 +35,8 @@ from gpu_subjects import (  # noqa: E402
 )
 
 from offramp.model.graphs import EagerSteps  # noqa: E402
+from offramp.model.precision import Precision  # noqa: E402
 from offramp.model.resident import PROBABILITIES, ResidentStages, rows_of  # noqa: E402
-from offramp.model.runner import Precision  # noqa: E402
 from offramp.server.device import DeviceBackend  # noqa: E402
 from offramp.server.garbage import settle  # noqa: E402
 

@@ -20,7 +20,7 @@ from gpu_engine import (
 )
 from gpu_subjects import DIFFERENT, LENGTHS_SHORT, Limits, backend_of, random_checkpoint, rows
 
-from offramp.model.runner import Precision
+from offramp.model.precision import Precision
 from offramp.scheduler.cost import CostModel
 from offramp.server.garbage import settle
 

@@ -12,7 +12,7 @@ from offramp.model.calibration import Calibration
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
 from offramp.model.exits import MultiExitModel
-from offramp.model.runner import Precision
+from offramp.model.precision import Precision
 from offramp.model.tokenizer import TextTokenizer, Tokens
 from offramp.scheduler.request import Request, Terms
 from offramp.server.device import DeviceBackend

@@ -23,8 +23,9 @@ from offramp.cli.load.report import circumstances, yardstick
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import EncoderConfig
 from offramp.model.packing import PackedTokens
+from offramp.model.precision import Precision
 from offramp.model.rules import score_exits
-from offramp.model.runner import ModuleRunner, Precision, StageRunner, runner_of
+from offramp.model.runner import ModuleRunner, StageRunner, runner_of
 from offramp.model.tokenizer import Tokens
 from offramp.training.sweep import leaving_exits
 

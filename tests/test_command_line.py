@@ -17,7 +17,7 @@ from tiny import tiny_checkpoint
 
 from offramp.cli.main import VERBS
 from offramp.cli.serve_options import config_of, parser
-from offramp.model.runner import Precision
+from offramp.model.precision import Precision
 from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits, ServerConfig
 
 

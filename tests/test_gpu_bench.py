@@ -12,7 +12,7 @@ from gpu_subjects import Limits, backend_of, rows
 from tiny import tiny_checkpoint
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
-from offramp.model.runner import Precision
+from offramp.model.precision import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.cost import CostModel
 

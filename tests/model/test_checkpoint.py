@@ -14,7 +14,8 @@ from tiny import tiny_checkpoint
 
 from offramp.model import checkpoint as checkpoints
 from offramp.model.calibration import Calibration
-from offramp.model.checkpoint import digest_of, load_checkpoint, name_of, save_checkpoint
+from offramp.model.checkpoint import load_checkpoint, save_checkpoint
+from offramp.model.directory import digest_of, name_of
 from offramp.model.errors import CheckpointError
 
 

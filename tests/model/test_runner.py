@@ -10,8 +10,9 @@ import torch
 from offramp.model.config import Activation, EncoderConfig, ModelConfig, Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import Layout, PackedTokens
+from offramp.model.precision import Precision
 from offramp.model.prepacked import token_bucket
-from offramp.model.runner import ModuleRunner, Precision, StageRunner, runner_of
+from offramp.model.runner import ModuleRunner, StageRunner, runner_of
 from offramp.model.tokenizer import Tokens
 
 CPU = torch.device("cpu")

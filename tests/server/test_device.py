@@ -15,9 +15,9 @@ from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import Pooling
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import PackedTokens
+from offramp.model.precision import Precision
 from offramp.model.resident import ResidentStages, token_buckets
 from offramp.model.rules import ExitRule, RuleKind
-from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.reading import Reading

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from types import ModuleType
 
 VERBS = {
     "train": "fine-tune an encoder and its exits on labelled text",
@@ -43,35 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb == "serve" and "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
-        module = _imported(verb)
-        if module is None:
-            return 1
-        status: int = module.main(given[1:])
+        status: int = importlib.import_module(f"offramp.cli.{verb}").main(given[1:])
         print(end="", flush=True)  # which is nothing where there is no standard output
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # nowhere to write to, or no room there
-        print(f"offramp {verb}: {error}", file=sys.stderr)
-        return 1
-    return status
-
-
-def _imported(verb: str) -> ModuleType | None:
-    """The verb's module; None, and a word of what to install, where a package is missing."""
-    try:
-        return importlib.import_module(f"offramp.cli.{verb}")
     except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("offramp"):
+        if error.name is None or error.name.startswith("offramp"):
             raise
         extra = "train" if verb in {"train", "calibrate", "evaluate"} else "server"
         print(
             f"offramp {verb} needs the package {error.name!r}: pip install 'offramp[{extra}]'",
             file=sys.stderr,
         )
-        return None
+        return 1
+    except OSError as error:  # nowhere to write to, or no room there
+        print(f"offramp {verb}: {error}", file=sys.stderr)
+        return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import threading
 from contextlib import suppress
 
 from offramp.cli.link import LINK, SIGN
-from offramp.cli.serve import run
 from offramp.cli.serve_options import config_of, parser
+from offramp.cli.serving import run
 from offramp.server.starter import Starter
 
 

@@ -23,8 +23,8 @@ from contextlib import suppress
 from typing import Any
 
 from offramp.cli.link import Member, status_of
-from offramp.server.app import SIGNALS
 from offramp.server.config import ServerConfig
+from offramp.server.starter import SIGNALS
 from offramp.server.telemetry.setup import HIGHEST_PORT, SCRAPE_PORT
 from offramp.server.transport import check_files, hold_address
 

@@ -1,23 +1,12 @@
 """`offramp serve`: checkpoints behind a gRPC port, until SIGTERM."""
 
-import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-
-import uvloop
 
 from offramp.cli.processes import together
 from offramp.cli.serve_options import config_of, parser
-from offramp.model.errors import ModelError
-from offramp.server.app import serve
-from offramp.server.config import ServerConfig
 from offramp.server.starter import Starter
-from offramp.server.telemetry.logs import LogFormat, configure_logging
-from offramp.server.telemetry.setup import OFF, Telemetry, configure
-from offramp.server.vitals import ModelLostError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,40 +17,12 @@ def main(arguments: Sequence[str]) -> int:
         if config.processes > 1:
             return asyncio.run(together(arguments, config, _announce))
     except (OSError, ValueError) as error:
-        return _refused(error)
+        print(f"offramp serve: {error}", file=sys.stderr)
+        return 1
+    from offramp.cli.serving import run  # noqa: PLC0415 - torch, if this process needs it
+
     return run(args, config, Starter(_announce))
-
-
-def run(args: argparse.Namespace, config: ServerConfig, starter: Starter) -> int:
-    """Serve in this process, alone or as one of several; returns the exit status."""
-    telemetry = OFF
-    try:
-        telemetry = configure(log_texts=args.log_texts)
-        configure_logging(LogFormat(args.log_format), telemetry.logs)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, starter, telemetry))
-    except (ModelError, OSError, ValueError) as error:
-        return _refused(error)
-    finally:
-        telemetry.close()
-    return 0
-
-
-async def _serve(config: ServerConfig, starter: Starter, telemetry: Telemetry) -> None:
-    try:
-        await serve(config, starter, telemetry)
-    except ModelLostError as error:
-        # A thread that hangs in its step would be waited for wherever else this ended.
-        telemetry.close()
-        with suppress(OSError):
-            print(f"offramp serve: {error}", file=sys.stderr, flush=True)
-        os._exit(1)
 
 
 def _announce(address: str) -> None:
     print(f"offramp serves on {address}", flush=True)
-
-
-def _refused(error: Exception) -> int:
-    print(f"offramp serve: {error}", file=sys.stderr)
-    return 1

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from offramp.model.runner import Precision
+from offramp.model.precision import Precision
 from offramp.server.config import GPU_LIMITS, GPU_PRECISION, Limits, ServerConfig
 from offramp.server.telemetry.logs import LogFormat
 

@@ -15,8 +15,9 @@ from offramp.cli.columns import columns_of
 from offramp.cli.outputs import check_directory
 from offramp.cli.progress import RunLog, RunScreen
 from offramp.cli.train_options import parse, refuse_idle
-from offramp.model.checkpoint import FILES, is_checkpoint, load_checkpoint, save_checkpoint
+from offramp.model.checkpoint import load_checkpoint, save_checkpoint
 from offramp.model.config import ModelConfig
+from offramp.model.directory import FILES, is_checkpoint
 from offramp.model.errors import ModelError
 from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import load_pretrained

@@ -4,9 +4,7 @@
 precision; they are computed with in the type the caller asks for. Nothing is ever unpickled.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from offramp.model.calibration import Calibration
 from offramp.model.config import ModelConfig
+from offramp.model.directory import digest_of, name_of, stamps_of
 from offramp.model.errors import CheckpointError
 from offramp.model.exits import MultiExitModel
 from offramp.model.tokenizer import TextTokenizer
@@ -26,7 +25,6 @@ from offramp.model.tokenizer import TextTokenizer
 FORMAT = "offramp.checkpoint"
 VERSION = 1
 HEADER = {"format", "version", "model"}
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "exits.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +46,6 @@ class Checkpoint:
         return replace(self, calibration=calibration, digest="")
 
 
-def is_checkpoint(directory: Path) -> bool:
-    """Whether a directory means to be one of ours; loading it may still say what is wrong."""
-    return (directory / "exits.json").is_file()
-
-
-def name_of(directory: Path) -> str:
-    """The name of a checkpoint: its directory's, or that of a link to it, wherever that leads."""
-    return Path(os.path.abspath(directory)).name  # noqa: PTH100 - resolve() would follow the link
-
-
-def digest_of(directory: Path) -> str:
-    """SHA-256 of the files of a checkpoint, in hex; raises CheckpointError if one is missing."""
-    found = hashlib.sha256()
-    for name in FILES:
-        try:
-            with (directory / name).open("rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise CheckpointError(directory / name, f"not readable: {error.strerror}") from error
-    return found.hexdigest()
-
-
 def load_checkpoint(
     directory: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
@@ -81,7 +57,7 @@ def load_checkpoint(
     name, directory = name_of(directory), directory.resolve()
     if not directory.is_dir():
         raise CheckpointError(directory, "no such checkpoint directory")
-    before = _stamps(directory)
+    before = stamps_of(directory)
     config = _read_config(directory / "config.json")
     calibration = _read_calibration(directory / "exits.json", config)
     tokenizer = TextTokenizer.from_file(directory / "tokenizer.json", config.max_tokens)
@@ -97,7 +73,7 @@ def load_checkpoint(
     )
     model.eval().requires_grad_(requires_grad=False)
     digest = digest_of(directory)
-    if _stamps(directory) != before:
+    if stamps_of(directory) != before:
         raise CheckpointError(
             directory, "changed while it was read; load it again once it is whole"
         )
@@ -124,12 +100,6 @@ def save_checkpoint(
 def save_calibration(calibration: Calibration, directory: Path) -> None:
     """Write `exits.json` alone, as calibration does after training."""
     _write_json(directory / "exits.json", calibration.to_dict())
-
-
-def _stamps(directory: Path) -> list[tuple[int, int, int]]:
-    """What a file that is written or replaced changes, of each that is there."""
-    there = [path.stat() for name in FILES if (path := directory / name).exists()]
-    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in there]
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from offramp.model.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
+from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import Activation, EncoderConfig
+from offramp.model.directory import is_checkpoint
 from offramp.model.encoder import Encoder
 from offramp.model.errors import UnsupportedEncoderError
 

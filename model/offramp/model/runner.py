@@ -5,7 +5,6 @@ device and precision what was measured to be quickest there (docs/performance.md
 """
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from typing import Protocol
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import Layout, PackedTokens
+from offramp.model.precision import Precision
 from offramp.model.prepacked import PrepackedRunner, can_prepack
 from offramp.model.projection import (
     Bfloat16Projection,
@@ -20,18 +20,6 @@ from offramp.model.projection import (
     Int8Projection,
     Projection,
 )
-
-
-class Precision(StrEnum):
-    """What the large matrix products are computed in.
-
-    `int8` quantizes weights per output channel once and activations per product as they come.
-    """
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-    INT8 = "int8"
 
 
 class StageRunner(Protocol):

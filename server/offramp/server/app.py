@@ -20,15 +20,13 @@ from offramp.server.health import Health
 from offramp.server.loader import Loader
 from offramp.server.served import ModelRegistry
 from offramp.server.services import SERVICES, build_server
-from offramp.server.starter import Starter
+from offramp.server.starter import SIGNALS, Starter
 from offramp.server.swap import Swap
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.setup import OFF, Telemetry
 from offramp.server.transport import check_address, check_files, open_port
 from offramp.server.vitals import looked_at
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class App:

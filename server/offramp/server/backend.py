@@ -9,9 +9,10 @@ from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.packing import Layout, PackedTokens
+from offramp.model.precision import Precision
 from offramp.model.readings import read, scaled_softmax
 from offramp.model.rules import RuleKind, Streak
-from offramp.model.runner import Precision, runner_of
+from offramp.model.runner import runner_of
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.reading import Reading

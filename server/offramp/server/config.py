@@ -6,8 +6,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from offramp.model.checkpoint import name_of
-from offramp.model.runner import Precision
+from offramp.model.directory import name_of
+from offramp.model.precision import Precision
 
 HARD_LIMIT = 4
 """gRPC itself cuts messages off at so many times the limit, above which we refuse them in words."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.graphs import EagerSteps, GraphedSteps, length_of
 from offramp.model.packing import end_to_end, types_of
+from offramp.model.precision import Precision
 from offramp.model.resident import (
     LABEL,
     PROBABILITIES,
@@ -27,7 +28,6 @@ from offramp.model.resident import (
     token_buckets,
 )
 from offramp.model.rules import RuleKind
-from offramp.model.runner import Precision
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.reading import Reading, StepReadings

@@ -1,6 +1,10 @@
 """Whoever started a server: told how it gets on, and asked before the port is opened."""
 
+import signal
 from collections.abc import Callable
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""By which a server is told to end."""
 
 
 class Starter:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from weakref import ref
 
-from offramp.model.checkpoint import digest_of
+from offramp.model.directory import digest_of
 from offramp.model.errors import ModelError
 from offramp.model.exits import MultiExitModel
 from offramp.server.engines import Engines

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
 from offramp.model.packing import Layout, PackedTokens
+from offramp.model.precision import Precision
 from offramp.model.readings import read
 from offramp.model.rules import ExitRule, Streak
-from offramp.model.runner import Precision, StageRunner, runner_of
+from offramp.model.runner import StageRunner, runner_of
 from offramp.training.batches import Row, sorted_batches
 
 
