@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Generator
+from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from service import word_service
 
+from offramp.cli.endpoint import metrics_addresses
 from offramp.cli.figures import Figures, Scrape
 from offramp.cli.screen import sparkline
-from offramp.cli.watch import Watch, main, metrics_address
+from offramp.cli.watch import Watch, main
 from offramp.server.telemetry.setup import configure
 
 BEFORE = """
@@ -126,18 +128,19 @@ def test_a_server_without_metrics_is_told_so(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("host", "address"),
+    ("host", "addresses"),
     [
-        ("localhost", "localhost:9464"),
-        ("localhost:80", "localhost:80"),
-        ("::1", "[::1]:9464"),
-        ("[::1]", "[::1]:9464"),
-        ("[::1]:80", "[::1]:80"),
-        ("fe80::1%eth0", "[fe80::1%eth0]:9464"),
+        ("localhost", ["localhost:9464"]),
+        ("localhost:80", ["localhost:80"]),
+        ("localhost:80-82", ["localhost:80", "localhost:81", "localhost:82"]),
+        ("::1", ["[::1]:9464"]),
+        ("[::1]", ["[::1]:9464"]),
+        ("[::1]:80-81", ["[::1]:80", "[::1]:81"]),
+        ("fe80::1%eth0", ["[fe80::1%eth0]:9464"]),
     ],
 )
-def test_a_host_may_be_any_address(host: str, address: str) -> None:
-    assert metrics_address(host) == address
+def test_a_host_may_be_any_address(host: str, addresses: list[str]) -> None:
+    assert list(metrics_addresses(host)) == addresses
 
 
 class Told:
@@ -163,8 +166,8 @@ class Told:
         self.address = f"127.0.0.1:{self.server.server_port}"
 
 
-@pytest.fixture
-def told() -> Generator[Told]:
+@contextmanager
+def telling() -> Generator[Told]:
     found = Told()
     thread = threading.Thread(target=found.server.serve_forever, args=(0.01,))
     thread.start()
@@ -174,6 +177,18 @@ def told() -> Generator[Told]:
     found.server.shutdown()
     found.server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def told() -> Generator[Told]:
+    with telling() as found:
+        yield found
+
+
+@pytest.fixture
+def second() -> Generator[Told]:
+    with telling() as found:
+        yield found
 
 
 def shown(watch: Watch) -> str:
@@ -187,8 +202,8 @@ def shown(watch: Watch) -> str:
 def test_a_look_without_an_answer_is_told_and_the_next_one_may_have_one(
     told: Told, says: str | None
 ) -> None:
-    watch = Watch(told.address, 1.0)
-    watch.scrape()
+    watch = Watch([told.address], 1.0)
+    watch.look()
     assert "a second look comes" in shown(watch)
     for after in (BEFORE, NOW):
         told.says = says
@@ -202,17 +217,17 @@ def test_a_look_without_an_answer_is_told_and_the_next_one_may_have_one(
 
 
 def test_a_slow_look_has_no_answer(told: Told) -> None:
-    watch = Watch(told.address, 1.0, patience=1.0)
-    watch.scrape()
+    watch = Watch([told.address], 1.0, patience=1.0)
+    watch.look()
     told.says = threading.Event()
     watch.look()
     assert "timed out" in shown(watch)
 
 
 def test_a_server_that_starts_anew_is_no_fall(told: Told) -> None:
-    watch = Watch(told.address, 1.0)
+    watch = Watch([told.address], 1.0)
     told.says = NOW
-    watch.scrape()
+    watch.look()
     told.says = BEFORE
     watch.look()
     assert "a second look comes" in shown(watch)
@@ -221,6 +236,64 @@ def test_a_server_that_starts_anew_is_no_fall(told: Told) -> None:
     assert "answers/s" in shown(watch)
     assert Scrape.of(NOW, 1.0).follows(Scrape.of(BEFORE, 0.0))
     assert not Scrape.of(BEFORE, 1.0).follows(Scrape.of(NOW, 0.0))
+
+
+def test_several_servers_are_one_picture_and_whoever_is_ill_is_named(
+    told: Told, second: Told
+) -> None:
+    watch = Watch([told.address, second.address], 1.0)
+    watch.look()
+    second.says = None
+    watch.look()
+    assert f"{second.address}: no answer since" in shown(watch)
+    told.says = second.says = NOW
+    watch.look()
+    picture = shown(watch)
+    assert f"{told.address}, {second.address}" in picture
+    assert f"{told.address}: the queue is 90% full" in picture
+    assert f"{second.address}: the queue is 90% full" in picture
+    assert "no answer" not in picture
+    second.says = BEFORE  # started anew
+    watch.look()
+    assert "a second look comes" in shown(watch)
+
+
+def test_one_server_of_several_is_enough_to_begin(
+    told: Told, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([told.address, "127.0.0.1:1", "--once", "--interval", "0.1"]) == 0
+    assert "127.0.0.1:1: no answer since the start: " in capsys.readouterr().out
+
+
+SERVER = """
+# TYPE offramp_exits_total counter
+offramp_exits_total{{offramp_exit="0"}} {answers}
+# TYPE offramp_device_memory_used_bytes gauge
+offramp_device_memory_used_bytes{{offramp_device="cuda"}} 3.0
+# TYPE offramp_device_memory_limit_bytes gauge
+offramp_device_memory_limit_bytes{{offramp_device="cuda"}} 10.0
+# TYPE offramp_queue_drain_predicted_seconds gauge
+offramp_queue_drain_predicted_seconds{{offramp_model="a"}} {drain}
+# TYPE offramp_shadow_agreement gauge
+offramp_shadow_agreement{{offramp_exit="all",offramp_model="a"}} {agreement}
+"""
+
+
+def test_rates_of_servers_add_up_and_gauges_as_they_should() -> None:
+    def scrape(host: str, time: float, **told: float) -> Scrape:
+        return Scrape.of(SERVER.format(**told), time, host)
+
+    before = [scrape(host, 0.0, answers=0, drain=9, agreement=0.5) for host in "aab"]
+    now = [
+        scrape("a", 10.0, answers=10, drain=1, agreement=0.99),
+        scrape("a", 10.0, answers=20, drain=2, agreement=0.98),
+        scrape("b", 10.0, answers=30, drain=1, agreement=0.97),
+    ]
+    figures = Figures(Scrape.joined(before), Scrape.joined(now))
+    assert figures.answers == pytest.approx(6)
+    assert figures.drain == 2
+    assert figures.agreement == 0.97
+    assert figures.memory == pytest.approx(0.6)  # two have the card of a host together
 
 
 def test_the_live_screen_outlives_its_server(
@@ -250,8 +323,10 @@ def test_an_interval_is_seconds(interval: str, capsys: pytest.CaptureFixture[str
     assert "--interval" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("host", ["http://localhost:9464", "", "localhost:abc", "localhost:"])
+@pytest.mark.parametrize(
+    "host", ["http://localhost:9464", "", "localhost:abc", "localhost:", "localhost:9-8", ":9464"]
+)
 def test_what_is_no_host_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([host])
-    assert "must be HOST or HOST:PORT" in capsys.readouterr().err
+    assert "must be HOST, HOST:PORT or" in capsys.readouterr().err

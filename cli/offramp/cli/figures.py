@@ -1,12 +1,16 @@
 """Figures of a running server, from two scrapes of its metrics: rates, quantiles, shares, ills."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, nan
+from statistics import fmean
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from offramp.server.telemetry.catalog import BY_NAME, CATALOG, Kind
+
+HOST = "host"
+"""A label of ours: the host of the server that told."""
 
 Labels = Mapping[str, str]
 Test = Callable[[Labels], bool]
@@ -30,13 +34,23 @@ class Scrape:
     series: Mapping[str, tuple[tuple[Labels, float], ...]]
 
     @classmethod
-    def of(cls, text: str, time: float) -> "Scrape":
-        """Read what a server shows to Prometheus."""
+    def of(cls, text: str, time: float, host: str = "") -> "Scrape":
+        """Read what a server on this host shows to Prometheus."""
         found: dict[str, list[tuple[Labels, float]]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                found.setdefault(sample.name, []).append((sample.labels, sample.value))
+                labels = {**sample.labels, HOST: host}
+                found.setdefault(sample.name, []).append((labels, sample.value))
         return cls(time, {name: tuple(rows) for name, rows in found.items()})
+
+    @classmethod
+    def joined(cls, scrapes: Sequence["Scrape"]) -> "Scrape":
+        """The series of several servers, as if one had them all."""
+        found: dict[str, tuple[tuple[Labels, float], ...]] = {}
+        for scrape in scrapes:
+            for name, rows in scrape.series.items():
+                found[name] = found.get(name, ()) + rows
+        return cls(fmean(scrape.time for scrape in scrapes) if scrapes else 0.0, found)
 
     def follows(self, before: "Scrape") -> bool:
         """Whether all counts are at least what they were; a server started anew counts from 0."""
@@ -53,6 +67,10 @@ def everything(labels: Labels) -> bool:
     return True
 
 
+def _all_exits(labels: Labels) -> bool:
+    return labels.get("offramp_exit") == "all"
+
+
 class Figures:
     """What happened between two scrapes; names are the catalog's."""
 
@@ -62,8 +80,8 @@ class Figures:
 
     def gauge(self, name: str, test: Test = everything) -> float | None:
         """The sum of a gauge's series; None if there are none."""
-        rows = [v for labels, v in self._rows(self._now, name) if test(labels)]
-        return sum(rows) if rows else None
+        values = self._values(name, test)
+        return sum(values) if values else None
 
     def rate(self, name: str, test: Test = everything, series: str = "") -> float:
         """Per second, of a counter, or of a histogram's `_sum` or `_count`."""
@@ -103,6 +121,23 @@ class Figures:
                 return lower + (bound - lower) * inside
             lower, below = bound, count
         return nan
+
+    @property
+    def drain(self) -> float:
+        """Seconds until the longest queue is predicted to be worked off."""
+        return max(self._values("offramp.queue.drain.predicted"), default=0.0)
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of answers that agree with full depth, where it is lowest; None if unknown."""
+        return min(self._values("offramp.shadow.agreement", _all_exits), default=None)
+
+    @property
+    def memory(self) -> float:
+        """Share in use of the fullest device, which the servers of a host have together."""
+        used, limit = self._memory("used"), self._memory("limit")
+        shares = [sum(used.get(at, ())) / max(found) for at, found in limit.items() if max(found)]
+        return max(shares, default=0.0)
 
     @property
     def answers(self) -> float:
@@ -151,9 +186,8 @@ class Figures:
         queued, limit = self.gauge("offramp.queue.requests"), self.gauge("offramp.queue.limit")
         if queued and limit and queued > FULL * limit:
             yield f"the queue is {queued / limit:.0%} full"
-        delay = self.gauge("offramp.queue.drain.predicted") or 0.0
-        if delay > LATE:
-            yield f"the queue takes {delay:.0f} s to work off"
+        if self.drain > LATE:
+            yield f"the queue takes {self.drain:.0f} s to work off"
         held = (queued or 0) + (self.gauge("offramp.slots.used") or 0)
         if held and not self.rate("offramp.step.duration", series="_count"):
             yield f"{held:.0f} requests are held and no step runs"
@@ -165,6 +199,17 @@ class Figures:
             yield "a new checkpoint is unusable and the old one is served on; the log says why"
         if self.gauge("offramp.shadow.drift"):
             yield "early answers agree with full depth less often than promised"
+
+    def _memory(self, what: str) -> dict[tuple[str, str], list[float]]:
+        """What each server tells, by host and device."""
+        found: dict[tuple[str, str], list[float]] = {}
+        for labels, value in self._rows(self._now, f"offramp.device.memory.{what}"):
+            found.setdefault((labels[HOST], labels["offramp_device"]), []).append(value)
+        return found
+
+    def _values(self, name: str, test: Test = everything) -> list[float]:
+        """Of a gauge's series, as they are now."""
+        return [value for labels, value in self._rows(self._now, name) if test(labels)]
 
     def _rows(
         self, scrape: Scrape, name: str, series: str = ""

@@ -10,7 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from offramp.cli.figures import Figures, Labels, Test
+from offramp.cli.figures import Figures, Test
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 TOTAL = "offramp.request.total.duration"
@@ -68,7 +68,7 @@ def _head(title: str) -> Rule:
 
 
 def _headline(figures: Figures) -> Table:
-    agreement = figures.gauge("offramp.shadow.agreement", _all_requests)
+    agreement = figures.agreement
     first = next(iter(figures.priorities()), "")
     p50, p99 = (figures.quantile(TOTAL, at, of_priority(first)) for at in (0.5, 0.99))
     cells = [
@@ -88,10 +88,6 @@ def _headline(figures: Figures) -> Table:
         *[Text.assemble((value, style), "\n", (name, "dim")) for name, value, style in cells]
     )
     return table
-
-
-def _all_requests(labels: Labels) -> bool:
-    return labels.get("offramp_exit") == "all"
 
 
 def _bars() -> Table:
@@ -117,19 +113,21 @@ def _exits(figures: Figures) -> Table:
 
 def _load(figures: Figures) -> Table:
     table = _bars()
-    for name, used, limit in (
-        ("slots", "offramp.slots.used", "offramp.slots.limit"),
-        ("queue", "offramp.queue.requests", "offramp.queue.limit"),
-        ("memory", "offramp.device.memory.used", "offramp.device.memory.limit"),
+    for name, part in (
+        ("slots", _filled(figures, "offramp.slots.used", "offramp.slots.limit")),
+        ("queue", _filled(figures, "offramp.queue.requests", "offramp.queue.limit")),
+        ("memory", figures.memory),
     ):
-        part = (figures.gauge(used) or 0.0) / (figures.gauge(limit) or 1.0)
         style = "red" if part > 0.8 and name != "slots" else "cyan"
         table.add_row(name, _bar(part, style), share(part))
     fill = figures.mean("offramp.step.fill.rows")
     table.add_row("batch", _bar(0 if isnan(fill) else fill, "cyan"), share(fill))
-    drain = figures.gauge("offramp.queue.drain.predicted") or 0.0
-    table.add_row("drains", Text(f"in {seconds(drain)}"), "")
+    table.add_row("drains", Text(f"in {seconds(figures.drain)}"), "")
     return table
+
+
+def _filled(figures: Figures, used: str, limit: str) -> float:
+    return (figures.gauge(used) or 0.0) / (figures.gauge(limit) or 1.0)
 
 
 def _time(figures: Figures) -> Table:

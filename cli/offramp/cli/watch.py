@@ -1,24 +1,23 @@
-"""`offramp watch`: a server's figures live in a terminal, from its Prometheus endpoint."""
+"""`offramp watch`: the figures of one server or several live in a terminal, by their metrics."""
 
 import argparse
-import http.client
 import sys
 import time
-import urllib.request
 from collections import deque
-from collections.abc import Sequence
-from ipaddress import AddressValueError, IPv6Address
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from math import inf
+from typing import TypeAlias
 
 from rich.console import Group
 from rich.live import Live
 
+from offramp.cli.endpoint import PORT, Endpoint, metrics_addresses
 from offramp.cli.figures import Figures, Scrape
 from offramp.cli.screen import first_screen, screen
 from offramp.cli.table import console
 
-PORT = 9464
 WINDOW = 10
 """Seconds that the figures are over."""
 MINUTE = 60
@@ -26,66 +25,89 @@ TOTAL = "offramp.request.total.duration"
 PATIENCE = 5.0
 """Seconds after which a silent server has not answered."""
 LEAST_INTERVAL = 0.1
-UNANSWERED = (OSError, http.client.HTTPException, ValueError)
-"""What a look raises at a server that is gone, or slow, or tells what are no metrics."""
+NAMED = 3
+"""So many servers are named in the title."""
+
+Look: TypeAlias = Mapping[str, Scrape]
+"""What servers told at about one time, by their addresses."""
 
 
 class Watch:
-    """The scrapes of the last minute and what follows from them."""
+    """The looks of the last minute and what follows from them."""
 
-    def __init__(self, address: str, interval: float, patience: float = PATIENCE) -> None:
-        self._address = address
+    def __init__(
+        self, addresses: Sequence[str], interval: float, patience: float = PATIENCE
+    ) -> None:
+        self._endpoints = [Endpoint(address, patience) for address in addresses]
+        self._asking = ThreadPoolExecutor(len(addresses), "offramp-watch")
         self._interval = interval
-        self._patience = patience
-        self._scrapes = deque[Scrape](maxlen=max(2, round(MINUTE / interval)))
-        self._answered = ""
-        self._silence: list[str] = []
+        self._looks = deque[Look](maxlen=max(2, round(MINUTE / interval)))
 
-    def scrape(self) -> None:
-        """Ask the server once; raises one of UNANSWERED if it does not answer.
+    def look(self) -> bool:
+        """Ask all servers once more; whether any answers.
 
-        What was counted before a server started anew is forgotten.
+        What was counted before one of them started anew is forgotten.
         """
-        url = f"http://{self._address}/metrics"
-        with urllib.request.urlopen(url, timeout=self._patience) as response:
-            scrape = Scrape.of(response.read().decode(), time.monotonic())
-        if self._scrapes and not scrape.follows(self._scrapes[-1]):
-            self._scrapes.clear()
-        self._scrapes.append(scrape)
-        self._answered = _clock()
-        self._silence = []
+        found = zip(self._endpoints, self._asking.map(Endpoint.ask, self._endpoints), strict=True)
+        look = {one.address: scrape for one, scrape in found if scrape is not None}
+        if any(one.anew for one in self._endpoints):
+            self._looks.clear()
+        if look:
+            self._looks.append(look)
+        return bool(look)
 
-    def look(self) -> None:
-        """Ask the server once more; the picture says since when there is no answer."""
-        try:
-            self.scrape()
-        except UNANSWERED as error:
-            self._silence = [f"no answer since {self._answered}: {_reason(error)}"]
+    def unanswered(self) -> list[tuple[str, object]]:
+        """Addresses at which nobody answers, and why."""
+        return [(one.address, one.silence) for one in self._endpoints if one.silence is not None]
 
     def picture(self) -> Group:
-        """The screen as of the last scrape; figures need two."""
-        scrapes = list(self._scrapes)
-        title = f"offramp · {self._address} · {_clock()}"
-        if len(scrapes) < 2:
-            return first_screen(title, self._silence)
-        back = min(len(scrapes) - 1, max(1, round(WINDOW / self._interval)))
-        steps = [Figures(a, b) for a, b in pairwise(scrapes)]
+        """The screen as of the last look; figures need two."""
+        looks = list(self._looks)
+        names = [one.address for one in self._endpoints]
+        who = ", ".join(names) if len(names) <= NAMED else f"{len(names)} servers"
+        title = f"offramp · {who} · {time.strftime('%H:%M:%S')}"
+        silence = [
+            self._of(one.address, f"no answer since {one.answered or 'the start'}: {one.silence}")
+            for one in self._endpoints
+            if one.silence is not None
+        ]
+        back = min(len(looks) - 1, max(1, round(WINDOW / self._interval)))
+        if len(looks) < 2 or not (both := looks[-1 - back].keys() & looks[-1].keys()):
+            return first_screen(title, silence)
+        steps = [_between(a, b) for a, b in pairwise(looks)]
         rates = [figures.answers for figures in steps]
         p99s = [figures.quantile(TOTAL, 0.99) for figures in steps]
-        figures = Figures(scrapes[-1 - back], scrapes[-1])
-        return screen(title, figures, rates, p99s, [*self._silence, *figures.ills()])
+        ills = [
+            self._of(name, ill)
+            for name in names
+            if name in both
+            for ill in Figures(looks[-1 - back][name], looks[-1][name]).ills()
+        ]
+        figures = _between(looks[-1 - back], looks[-1])
+        return screen(title, figures, rates, p99s, [*silence, *ills])
+
+    def _of(self, address: str, said: str) -> str:
+        """What is said of one server, which is named if there are others."""
+        return said if len(self._endpoints) == 1 else f"{address}: {said}"
+
+
+def _between(before: Look, now: Look) -> Figures:
+    """The figures of the servers that answered both times."""
+    both = before.keys() & now.keys()
+    return Figures(*(Scrape.joined([look[name] for name in both]) for look in (before, now)))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Watch until interrupted; returns the exit status."""
     args = _parser().parse_args(arguments)
-    address = args.host
-    watch = Watch(address, args.interval)
+    watch = Watch(list(dict.fromkeys(chain(*args.hosts))), args.interval)
     try:
-        watch.scrape()
+        if not watch.look():
+            return _nobody(watch)
         if args.once:
             time.sleep(args.interval)
-            watch.scrape()
+            if not watch.look():
+                return _nobody(watch)
             console().print(watch.picture())
             return 0
         with Live(watch.picture(), console=console(), screen=True, auto_refresh=False) as live:
@@ -95,36 +117,16 @@ def main(arguments: Sequence[str]) -> int:
                 live.update(watch.picture(), refresh=True)
     except KeyboardInterrupt:
         return 0
-    except UNANSWERED as error:
+
+
+def _nobody(watch: Watch) -> int:
+    for address, reason in watch.unanswered():
         print(
-            f"offramp watch: no metrics at http://{address}/metrics ({_reason(error)}); start the"
-            " server with OTEL_METRICS_EXPORTER=prometheus",
+            f"offramp watch: no metrics at http://{address}/metrics ({reason}); start the server"
+            " with OTEL_METRICS_EXPORTER=prometheus",
             file=sys.stderr,
         )
-        return 1
-
-
-def metrics_address(host: str) -> str:
-    """HOST:PORT of HOST, which may have its port already; an IPv6 address goes in brackets.
-
-    Raises ArgumentTypeError of what is neither.
-    """
-    try:
-        return f"[{IPv6Address(host.removeprefix('[').removesuffix(']'))}]:{PORT}"
-    except AddressValueError:
-        name, colon, port = host.rpartition(":")
-        if "/" in host or not (name or host) or (colon and not port.isdigit()):
-            told = f"must be HOST or HOST:PORT, like localhost:{PORT}, not {host!r}"
-            raise argparse.ArgumentTypeError(told) from None
-        return host if colon else f"{host}:{PORT}"
-
-
-def _clock() -> str:
-    return time.strftime("%H:%M:%S")
-
-
-def _reason(error: Exception) -> object:
-    return getattr(error, "reason", error)
+    return 1
 
 
 def _interval(word: str) -> float:
@@ -137,10 +139,12 @@ def _interval(word: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="offramp watch", description=__doc__)
     parser.add_argument(
-        "host",
-        type=metrics_address,
+        "hosts",
+        type=metrics_addresses,
+        nargs="+",
         metavar="HOST",
-        help=f"of the server's metrics, HOST or HOST:PORT (default {PORT})",
+        help=f"of a server's metrics: HOST, HOST:PORT (default {PORT}) or, of several processes,"
+        " HOST:FIRST-LAST; several are shown together",
     )
     parser.add_argument("--interval", type=_interval, default=1.0, help="seconds between two looks")
     parser.add_argument("--once", action="store_true", help="print one picture and end")

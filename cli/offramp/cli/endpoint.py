@@ -1,0 +1,65 @@
+"""Where a server shows its metrics to Prometheus, asked again and again."""
+
+import argparse
+import http.client
+import re
+import time
+import urllib.request
+from contextlib import suppress
+from ipaddress import AddressValueError, IPv6Address
+
+from offramp.cli.figures import Scrape
+
+PORT = 9464
+UNANSWERED = (OSError, http.client.HTTPException, ValueError)
+"""What asking raises where a server is gone, or slow, or tells what are no metrics."""
+PORTS = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+class Endpoint:
+    """One server's metrics: what it told last, or since when it tells nothing."""
+
+    def __init__(self, address: str, patience: float) -> None:
+        self.address = address
+        self._patience = patience
+        self._last: Scrape | None = None
+        self.answered = ""
+        """When it answered last, by the clock; empty if it never did."""
+        self.anew = False
+        """Whether it counted from 0 again when it was asked last."""
+        self.silence: object = None
+        """Why it did not answer when it was asked last; None if it did."""
+
+    def ask(self) -> Scrape | None:
+        """Ask once more; None if it does not answer."""
+        self.anew, self.silence = False, None
+        try:
+            url = f"http://{self.address}/metrics"
+            with urllib.request.urlopen(url, timeout=self._patience) as response:
+                text = response.read().decode()
+            host = self.address.rpartition(":")[0]
+            scrape = Scrape.of(text, time.monotonic(), host)
+        except UNANSWERED as error:
+            self.silence = getattr(error, "reason", error)
+            return None
+        self.anew = self._last is not None and not scrape.follows(self._last)
+        self._last, self.answered = scrape, time.strftime("%H:%M:%S")
+        return scrape
+
+
+def metrics_addresses(host: str) -> tuple[str, ...]:
+    """HOST:PORT of HOST, which may have its port or ports already; IPv6 goes in brackets.
+
+    Raises ArgumentTypeError of what is neither.
+    """
+    with suppress(AddressValueError):
+        return (f"[{IPv6Address(host.removeprefix('[').removesuffix(']'))}]:{PORT}",)
+    name, colon, word = host.rpartition(":")
+    if host and not colon and "/" not in host:
+        return (f"{host}:{PORT}",)
+    found = PORTS.fullmatch(word)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if not name or "/" in name or first > last:
+        told = f"must be HOST, HOST:PORT or HOST:FIRST-LAST, like localhost:{PORT}, not {host!r}"
+        raise argparse.ArgumentTypeError(told)
+    return tuple(f"{name}:{port}" for port in range(first, last + 1))
