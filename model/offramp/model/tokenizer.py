@@ -97,23 +97,21 @@ class TextTokenizer:
     def encode(self, inputs: Sequence[tuple[str, str | None]]) -> list[Tokens]:
         """Tokenize texts and optional second texts, cut to the token limit (longest first)."""
         limit = self._max_characters
-        cut, short = [], []
+        found: list[Tokens | None] = []
+        left: list[tuple[int, str | tuple[str, str], bool]] = []
         for text, pair in inputs:
-            first, lost = _cut(text, limit)
-            second, lost_too = (None, False) if pair is None else _cut(pair, limit)
-            cut.append((first, second))
-            short.append(lost or lost_too)
-        found = [
-            self._by_words(*texts, cut_short=cut_short)
-            for texts, cut_short in zip(cut, short, strict=True)
-        ]
-        left = [index for index, tokens in enumerate(found) if tokens is None]
-        batch = [cut[index][0] if cut[index][1] is None else cut[index] for index in left]
-        if batch:
+            first, cut_short = _cut(text, limit)
+            second, lost = (None, False) if pair is None else _cut(pair, limit)
+            cut_short = cut_short or lost
+            tokens = self._by_words(first, second, cut_short=cut_short)
+            if tokens is None:
+                left.append((len(found), first if second is None else (first, second), cut_short))
+            found.append(tokens)
+        if left:
             # Without offsets, which nobody asks for.
-            encodings = self._tokenizer.encode_batch_fast(batch)
-            for index, encoding in zip(left, encodings, strict=True):
-                found[index] = _tokens(encoding, cut_short=short[index])
+            encodings = self._tokenizer.encode_batch_fast([texts for _, texts, _ in left])
+            for (index, _, cut_short), encoding in zip(left, encodings, strict=True):
+                found[index] = _tokens(encoding, cut_short=cut_short)
         return cast("list[Tokens]", found)  # each was found by words, or left and asked for
 
     def _by_words(self, text: str, pair: str | None, *, cut_short: bool) -> Tokens | None:

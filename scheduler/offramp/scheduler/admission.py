@@ -27,7 +27,7 @@ class Admission:
     ) -> None:
         self._cost = cost
         self._reach = reach
-        self._lines = lines
+        self._later = lines[1:]
         self._rows = config.max_batch_rows
         self._tokens = float(config.max_batch_tokens)
         self._workers = config.workers
@@ -83,8 +83,10 @@ class Admission:
 
     def _between(self) -> float:
         """Seconds of work between stages, uncorrected."""
-        between = zip(self._lines[1:], self._rates[1:], strict=True)
-        return sum(line.tokens * rate for line, rate in between)
+        seconds = 0.0
+        for stage, line in enumerate(self._later, start=1):
+            seconds += line.tokens * self._rates[stage]
+        return seconds
 
     def _work(self, ahead_tokens: int, between: float) -> float:
         return self.correction * (ahead_tokens * self._rates[0] + between) / self._workers

@@ -1,8 +1,7 @@
 """What the engine needs of whoever runs the model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Protocol, runtime_checkable
 
@@ -12,12 +11,13 @@ from offramp.scheduler.request import Request
 TOKENS_OF = attrgetter("tokens")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Requests at one stage, run together once.
 
     `started` is the scheduler's clock and `predicted` what the cost model expects, in seconds.
-    Where the batch does not `reads` its exit, nobody in it may leave there.
+    Where the batch does not `reads` its exit, nobody in it may leave there. `tokens` are those of
+    all requests.
     """
 
     stage: int
@@ -25,16 +25,15 @@ class Batch:
     started: float
     predicted: float = 0.0
     reads: bool = True
+    tokens: int = field(init=False)
 
-    @cached_property
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", sum(map(TOKENS_OF, self.requests)))
+
+    @property
     def lengths(self) -> list[int]:
         """Tokens of each request."""
         return list(map(TOKENS_OF, self.requests))
-
-    @cached_property
-    def tokens(self) -> int:
-        """Tokens of all requests."""
-        return sum(self.lengths)
 
 
 class Backend(Protocol):

@@ -56,44 +56,43 @@ class StageCost:
 
     def __init__(self, memory: float) -> None:
         self._memory = memory
-        self._knots: dict[int, Knot] = {}
+        self._sizes: list[int] = []  # half octaves of the knots, ascending
         self._line: list[Knot] = []
-        self._at: list[float] = []
+        self._at: list[float] = []  # their tokens
         self._per_row = self._spread = self._product = 0.0
         self._log_pace = 0.0
         self._pace = 1.0
 
-    def observe(self, rows: int, tokens: int, seconds: float, predicted: float) -> None:
-        """Learn from one step that was predicted to take so many seconds."""
-        size = round(2 * log2(tokens))
-        knot = self._knots.get(size)
+    def observe(self, rows: int, tokens: int, seconds: float) -> float:
+        """Learn from one step; returns the seconds that were predicted of it, as `predict`."""
+        expected, usual = self._through(tokens)
+        predicted = self._paced(expected, usual, rows)
         if predicted:
             seconds = min(max(seconds, predicted / CLIP), predicted * CLIP)
-        if knot is None:
+        size = round(2 * log2(tokens))
+        at = bisect_left(self._sizes, size)
+        if at == len(self._sizes) or self._sizes[at] != size:
             # A guess at what was never seen teaches nothing of the pace.
-            self._knots[size] = Knot(rows, tokens, seconds / self._pace)
-            self._line = [self._knots[size] for size in sorted(self._knots)]
-        else:
-            self._log_pace += PACE * self._memory * log(seconds / predicted)
-            self._pace = exp(self._log_pace)
-            seconds /= self._pace
-            apart = rows - knot.rows
-            expected = self._through(tokens)[0]
-            self._spread += self._memory * (apart * apart - self._spread)
-            self._product += self._memory * (apart * (seconds - expected) - self._product)
-            # Half a row of variance is too little to tell rows from noise.
-            self._per_row = max(self._product, 0.0) / max(self._spread, 0.5)
-            knot.observe(rows, tokens, seconds, self._memory)
-        self._at = [knot.tokens for knot in self._line]
+            self._sizes.insert(at, size)
+            self._line.insert(at, Knot(rows, tokens, seconds / self._pace))
+            self._at.insert(at, tokens)
+            return predicted
+        knot = self._line[at]
+        self._log_pace += PACE * self._memory * log(seconds / predicted)
+        self._pace = exp(self._log_pace)
+        seconds /= self._pace
+        apart = rows - knot.rows
+        self._spread += self._memory * (apart * apart - self._spread)
+        self._product += self._memory * (apart * (seconds - expected) - self._product)
+        # Half a row of variance is too little to tell rows from noise.
+        self._per_row = max(self._product, 0.0) / max(self._spread, 0.5)
+        knot.observe(rows, tokens, seconds, self._memory)
+        self._at[at] = knot.tokens
+        return predicted
 
     def predict(self, rows: float | None, tokens: float) -> float:
         """Seconds of a step; 0 before anything was observed."""
-        if not self._line:
-            return 0.0
-        seconds, usual = self._through(tokens)
-        if rows is not None and self._per_row:
-            seconds = max(seconds + self._per_row * (rows - usual), 0.5 * seconds)
-        return self._pace * seconds
+        return self._paced(*self._through(tokens), rows)
 
     def best_tokens(self, most: int) -> int:
         """The largest step size of about the least time per token, or `most`."""
@@ -106,9 +105,17 @@ class StageCost:
         good = [knot for knot in line if knot.seconds / knot.tokens <= WORTH * least]
         return min(most, round(good[-1].tokens))
 
+    def _paced(self, seconds: float, usual: float, rows: float | None) -> float:
+        """What a step takes now that has seconds and rows of the polyline."""
+        if rows is not None and self._per_row:
+            seconds = max(seconds + self._per_row * (rows - usual), 0.5 * seconds)
+        return self._pace * seconds
+
     def _through(self, tokens: float) -> tuple[float, float]:
-        """Seconds and rows on the polyline; beyond its ends flat to in proportion."""
+        """Seconds and rows on the polyline, 0 if there is none; beyond it flat to in proportion."""
         line = self._line
+        if not line:
+            return 0.0, 0.0
         if len(line) == 1:
             share = max(1.0, tokens / line[0].tokens)
             return line[0].seconds * share, line[0].rows * share
@@ -139,10 +146,9 @@ class CostModel:
         """Learn from one step."""
         if seconds <= 0:
             return
-        predicted = self.predict(stage, rows, tokens)
+        predicted = self._stages[stage].observe(rows, tokens, seconds)
         if predicted:
             self.error += MEMORY * (min(abs(predicted / seconds - 1), 1.0) - self.error)
-        self._stages[stage].observe(rows, tokens, seconds, predicted)
 
     def predict(self, stage: int, rows: float | None, tokens: float) -> float:
         """Seconds that a step takes, of the usual rows for its tokens where these are None.

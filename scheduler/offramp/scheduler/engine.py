@@ -61,8 +61,8 @@ class Engine:
         self._alone_at_once = alone_at_once
         self._solitude = Solitude()
         self._flying = 0
-        self._work = asyncio.Event()
-        self._flights = Flights(backend, executor, self._work.set)
+        self._asleep: asyncio.Future[None] | None = None
+        self._flights = Flights(backend, executor, self._wake)
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._deliveries = Deliveries(self._observer)
         self._stopping = False
@@ -91,7 +91,7 @@ class Engine:
             raise
         future.request, future.forget = request, self._forget
         if self._flying < self._steps_in_flight:
-            self._work.set()
+            self._wake()
         return future
 
     def turned_away(self, terms: Terms, arrived: float, coming: int) -> SchedulerError | None:
@@ -143,14 +143,20 @@ class Engine:
             if self._deliveries or self._flights.on_device:
                 await asyncio.sleep(0)
             elif not self._flights.back:
-                self._work.clear()
-                await self._work.wait()
+                # Not an Event, which looks the loop up, a call to the kernel, for every wait.
+                self._asleep = self._loop.create_future()
+                await self._asleep
 
     def stop(self) -> None:
         """Refuse new requests; `run` returns when those held have left."""
         self._stopping = True
         self.scheduler.drain()
-        self._work.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let `run` look for what there is to do; while it is awake it will anyway."""
+        if self._asleep is not None and not self._asleep.done():
+            self._asleep.set_result(None)
 
     @property
     def _nothing_held(self) -> bool:

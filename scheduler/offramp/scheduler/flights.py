@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from offramp.scheduler.backend import Backend, Batch, Launched, LaunchingBackend
 from offramp.scheduler.observer import Observer
@@ -24,8 +25,7 @@ class Lane:
     observer: Observer
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(NamedTuple):
     """A batch whose step has ended, well or not, and the lane that it is of."""
 
     lane: Lane

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.request import Answer, Priority, Terms
@@ -13,8 +13,7 @@ from offramp.server.terms import merged, terms_of
 from offramp.v1 import classification_pb2 as pb
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What the inputs of one message share: when they came, until when, and as what.
 
     Both times are on the clock of `time.monotonic`; `deadline` is infinite where there is none.
@@ -25,8 +24,7 @@ class Call:
     priority: Priority
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An input that passed every check and is tokenized."""
 
     model: ServedModel
@@ -43,8 +41,7 @@ class Prepared:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """What an input asks for, every option checked; `asked` is its threshold before any guard."""
 
     model: ServedModel

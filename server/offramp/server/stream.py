@@ -7,7 +7,6 @@ control holds the client back, and nobody's memory grows. A full queue makes the
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -108,7 +107,7 @@ class StreamSession:
     ) -> list[classifier_service_pb2.CorrelatedInput]:
         """Submit inputs that have a place; returns those whose model was swapped meanwhile."""
         inputs = [one for one in inputs if self._named(one)]
-        call = replace(self._call, arrived=time.monotonic())
+        call = self._call._replace(arrived=time.monotonic())
         texts = [correlated.input for correlated in inputs]
         prepared = await prepare(self._registry, texts, options, call, waits=True)
         late: list[classifier_service_pb2.CorrelatedInput] = []

@@ -36,16 +36,17 @@ def fill(result: pb.ClassifyResult, outcome: Outcome) -> None:
     said.confidence = reading.confidence
     if prepared.all_probabilities:
         said.probabilities.extend(reading.probabilities)
-    said.exit.index = answer.exit
-    said.exit.exits = config.exits
-    said.exit.layer = config.exit_layers[answer.exit]
-    said.exit.layers = config.encoder.layers
-    said.exit.reason = REASONS[answer.reason]
+    left, timing = said.exit, said.timing
+    left.index = answer.exit
+    left.exits = config.exits
+    left.layer = config.exit_layers[answer.exit]
+    left.layers = config.encoder.layers
+    left.reason = REASONS[answer.reason]
     said.tokens = len(prepared.tokens)
     said.truncated = prepared.tokens.truncated
-    _set(said.timing.queue, answer.queue)
-    _set(said.timing.compute, answer.compute)
-    _set(said.timing.total, answer.total)
+    _set(timing.queue, answer.queue)
+    _set(timing.compute, answer.compute)
+    _set(timing.total, answer.total)
     said.model = checkpoint.name
     said.threshold = answer.threshold
 
