@@ -147,9 +147,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
               ((f'sum by (rpc_method, rpc_status_code, error_type) ({CALLS}'
                 f'{{rpc_status_code!="OK"}}[{RATE}]))',
                 "{{rpc_method}} {{rpc_status_code}} {{error_type}}"),), "reqps"),
-        Panel("Refused, failed, given up", (
+        Panel("Refused, failed, invalid, given up", (
             (rate("offramp.rejections", "error_type"), "refused {{error_type}}"),
             (rate("offramp.failures", "error_type"), "failed {{error_type}}"),
+            (f"sum by (error_type) (rate({{offramp.invalid}}[{RATE}]))", "invalid {{error_type}}"),
             (rate("offramp.cancellations", "offramp_cancel_reason"),
              "given up: {{offramp_cancel_reason}}")), "reqps"),
         Panel("Steps that failed", ((rate("offramp.step.failures", "offramp_stage"),
@@ -289,11 +290,18 @@ def _panel(panel: Panel, left: int, top: int) -> dict[str, Any]:
                 "refId": chr(ord("A") + index),
                 "datasource": SOURCE,
                 "expr": _named(query),
-                "legendFormat": legend or panel.title,
+                "legendFormat": _legend(panel, query, legend),
             }
             for index, (query, legend) in enumerate(panel.queries)
         ],
     }
+
+
+def _legend(panel: Panel, query: str, legend: str) -> str:
+    """A gauge has a series for each server and model, which are not added up."""
+    if "(" in query:
+        return legend or panel.title
+    return " ".join(["{{instance}}", *(["{{offramp_model}}"] if MODEL in query else []), legend])
 
 
 def _place(left: int, top: int, width: int, height: int) -> dict[str, int]:

@@ -65,11 +65,11 @@ def test_what_is_installed_is_pinned() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["serve", "--checkpoint", "x"], "pip install 'offramp[server]'"),
-        (["train"], "pip install 'offramp[train]'"),
-        (["health"], "pip install 'offramp[server]'"),
-        (["classify", "fine", "--json"], "pip install 'offramp[server]', or give --address"),
-        (["classify", "fine", "--address", "127.0.0.1:1"], "pip install 'offramp[cli]', or give"),
+        (["serve", "--checkpoint", "x"], "pip install '.[server]'"),
+        (["train"], "pip install '.[train]'"),
+        (["health"], "pip install '.[server]'"),
+        (["classify", "fine", "--json"], "pip install '.[server]', or give --address"),
+        (["classify", "fine", "--address", "127.0.0.1:1"], "pip install '.[cli]', or give"),
         (["classify", "fine", "--address", "127.0.0.1:1", "--json"], "Connection refused"),
     ],
 )

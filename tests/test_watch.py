@@ -88,6 +88,12 @@ def test_of_what_does_not_change_nothing_is_left(counts: list[int], took: float)
     assert figures.ills() == []
 
 
+def test_exits_are_in_the_order_of_their_numbers() -> None:
+    told = "".join(f'offramp_exits_total{{offramp_exit="{at}"}} 1\n' for at in range(12))
+    scrape = Scrape.of("# TYPE offramp_exits_total counter\n" + told, 0.0)
+    assert list(Figures(scrape, scrape).exits()) == list(range(12))
+
+
 def test_a_quiet_server_has_no_quantiles_and_no_ills() -> None:
     same = Scrape.of(BEFORE, 0.0)
     figures = Figures(same, same)

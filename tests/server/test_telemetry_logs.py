@@ -10,6 +10,7 @@ from collector import attributes, collecting
 from fakes import request, scheduler
 from loglines import Lines, written
 from opentelemetry import propagate
+from opentelemetry.sdk.trace import TracerProvider
 from service import word_service
 
 from offramp.client import ServerFailedError
@@ -117,3 +118,7 @@ def test_a_line_for_a_person_has_its_attributes_behind_it() -> None:
     record = logging.LogRecord("offramp", logging.INFO, "", 0, "serving", (), None)
     record.attributes = {"address": "127.0.0.1:1", "models": ["a"]}
     assert TextFormatter().format(record).endswith("serving address=127.0.0.1:1 models=['a']")
+    with TracerProvider().get_tracer("").start_as_current_span("") as span:
+        ids = span.get_span_context()
+        told = TextFormatter().format(record)
+    assert told.endswith(f" trace_id={ids.trace_id:032x} span_id={ids.span_id:016x}")

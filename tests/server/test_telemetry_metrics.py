@@ -77,6 +77,25 @@ async def test_what_is_sent_is_what_is_documented(
     assert outcomes == {"failed": 1, "refused": 1, "cancelled": 1}
 
 
+async def test_texts_that_no_model_can_take_are_counted_though_their_call_is_ok(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", collector.endpoint)
+        async with word_service(tmp_path, telemetry=configure()) as service:
+            texts, client = ["easy", " ", "\u200b"], service.client
+            for model in ("", "gone"):
+                answers = client.classify_many(texts, model=model, return_errors=True)
+                assert len([answer async for answer in answers]) == 3
+    counted = {
+        attributes(p.attributes)["error.type"]: p.as_int
+        for p in points(collector.metrics["offramp.invalid"])
+    }
+    assert counted == {"INVALID_REQUEST": 3, "MODEL_NOT_FOUND": 2}
+    calls = points(collector.metrics["rpc.server.call.duration"])
+    assert {attributes(p.attributes)["rpc.response.status_code"] for p in calls} == {"OK"}
+
+
 @pytest.mark.parametrize("seconds", [None, 60.0])
 async def test_who_gives_up_is_not_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None

@@ -151,10 +151,10 @@ def _record(text: Text, outcome: Outcome) -> dict[str, Any]:
 
 def _missing(error: ModuleNotFoundError) -> str:
     if error.name == "rich":
-        return "the table needs the package 'rich': pip install 'offramp[cli]', or give --json"
+        return "the table needs the package 'rich': pip install '.[cli]', or give --json"
     return (
         f"running a model in this process needs the package {error.name!r}:"
-        " pip install 'offramp[server]', or give --address"
+        " pip install '.[server]', or give --address"
     )
 
 

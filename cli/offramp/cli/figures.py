@@ -166,7 +166,7 @@ class Figures:
     def exits(self) -> dict[int, float]:
         """Answers a second by exit."""
         found = self.rates("offramp.exits", "offramp_exit")
-        return {int(left_at): rate for left_at, rate in sorted(found.items())}
+        return dict(sorted((int(left_at), rate) for left_at, rate in found.items()))
 
     def ills(self) -> list[str]:
         """What is wrong, in words; empty if nothing is."""
@@ -179,7 +179,8 @@ class Figures:
         calls = self.rate("rpc.server.call.duration", failed, "_count")
         if calls > 0:
             yield f"{calls:.1f} calls a second fail by the server's fault"
-        for name, words in (("rejections", "refused"), ("failures", "failed")):
+        counted = (("rejections", "refused"), ("failures", "failed"), ("invalid", "are invalid"))
+        for name, words in counted:
             for reason, rate in self.rates(f"offramp.{name}", "error_type").items():
                 if rate > 0:
                     yield f"{rate:.1f} requests a second {words}: {reason}"

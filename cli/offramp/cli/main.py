@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         extra = "train" if verb in {"train", "calibrate", "evaluate"} else "server"
         print(
-            f"offramp {verb} needs the package {error.name!r}: pip install 'offramp[{extra}]'",
+            f"offramp {verb} needs the package {error.name!r}: pip install '.[{extra}]'",
             file=sys.stderr,
         )
         return 1

@@ -32,7 +32,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         mpl.use("Agg")
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise ValueError("--plot needs matplotlib: pip install 'offramp[bench]'") from error
+        raise ValueError("--plot needs matplotlib: pip install '.[bench]'") from error
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, name in zip(axes, ("mean", "p99"), strict=True):
         for policy in dict.fromkeys(row["policy"] for row in rows):

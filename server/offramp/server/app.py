@@ -22,6 +22,7 @@ from offramp.server.served import ModelRegistry
 from offramp.server.services import SERVICES, build_server
 from offramp.server.starter import SIGNALS, Starter
 from offramp.server.swap import Swap
+from offramp.server.telemetry.inputs import invalid_inputs
 from offramp.server.telemetry.logs import Event, log_event
 from offramp.server.telemetry.process_metrics import LoopLag, watch_memory
 from offramp.server.telemetry.setup import OFF, Telemetry
@@ -44,6 +45,7 @@ class App:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._started = time.monotonic()
         self._config = config
+        self._scrape_port = telemetry.scrape_port
         self._loop_lag = LoopLag(telemetry.registry) if telemetry.registry else None
         self._loader = Loader(config, telemetry, make_backend)
         if telemetry.registry is not None:
@@ -51,7 +53,7 @@ class App:
         served = [self._loader.load(path) for path in config.checkpoints]
         for model in served:
             model.attach()
-        self.models = ModelRegistry(served)
+        self.models = ModelRegistry(served, invalid_inputs(telemetry.registry))
         self._directories = dict(
             zip((model.checkpoint.name for model in served), config.checkpoints, strict=True)
         )
@@ -80,7 +82,8 @@ class App:
             self._loop_lag.start()
         self._health.serves("", *SERVICES)
         address, names = f"{host}:{port}", [model.checkpoint.name for model in self.models]
-        log_event(Event.START, "serving", address=address, models=names)
+        port = self._scrape_port
+        log_event(Event.START, "serving", address=address, models=names, scrape_port=port)
         return address
 
     async def failed(self) -> None:

@@ -75,6 +75,7 @@ async def prepare(
                 found = shared = shared or _accept(registry, common, call)
             _check_pair(item, pairs=found.model.checkpoint.config.pairs)
         except (InvalidRequestError, ModelNotFoundError) as error:
+            registry.invalid(error)
             outcomes[index] = error
             continue
         if not waits:
@@ -87,7 +88,9 @@ async def prepare(
         model = accepted[places[0]].model
         encoded = await model.tokenize([inputs[index] for index in places])
         for index, tokens in zip(places, encoded, strict=True):
-            outcomes[index] = _prepared(inputs, index, accepted[index], tokens, call)
+            outcomes[index] = made = _prepared(inputs, index, accepted[index], tokens, call)
+            if isinstance(made, InvalidRequestError):
+                registry.invalid(made)
     return [outcome for outcome in outcomes if outcome is not None]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,10 +103,12 @@ class ModelRegistry:
     taken away in between.
     """
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
+    def __init__(self, models: Sequence[ServedModel], invalid: Callable[[Exception], None]) -> None:
         self._models = {model.checkpoint.name: model for model in models}
         self._first = models[0].checkpoint.name
         self.admissions = Admissions()
+        self.invalid = invalid
+        """Told of every input that no model can take."""
 
     def put(self, model: ServedModel) -> Admissions:
         """Serve a model in the place of that of its name; the admissions that knew the old one."""

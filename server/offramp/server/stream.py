@@ -126,7 +126,9 @@ class StreamSession:
         if len(name) <= LONGEST_ID:
             return True
         told = f"has {len(name)} characters, at most {LONGEST_ID} are kept; here are the first"
-        self._finish(name[:LONGEST_ID], InvalidRequestError("correlation_id", told))
+        error = InvalidRequestError("correlation_id", told)
+        self._registry.invalid(error)
+        self._finish(name[:LONGEST_ID], error)
         return False
 
     def _submit(self, correlation_id: str, prepared: Prepared) -> bool:

@@ -149,7 +149,7 @@ def _parquet(path: Path) -> Source:
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415 - optional
     except ModuleNotFoundError:
-        raise DataError(path, None, "needs pyarrow: pip install 'offramp[data]'") from None
+        raise DataError(path, None, "needs pyarrow: pip install '.[data]'") from None
     try:
         rows = parquet.read_table(path).to_pylist()
     except ArrowException as error:
@@ -165,7 +165,7 @@ def _hugging_face(source: str, columns: Columns) -> Source:
         from datasets import ClassLabel, load_dataset  # noqa: PLC0415 - optional
     except ModuleNotFoundError:
         raise DataError(
-            source, None, "is no file; a dataset needs: pip install 'offramp[data]'"
+            source, None, "is no file; a dataset needs: pip install '.[data]'"
         ) from None
     try:
         dataset = load_dataset(name, *config, split=split)

@@ -99,6 +99,10 @@ CATALOG: tuple[Metric, ...] = (
     _counter(
         "offramp.rejections", "{request}", (MODEL, ERROR), "Requests refused at the door"
     ),
+    _counter(
+        "offramp.invalid", "{request}", (ERROR,),
+        "Texts that no model can take: without words, for a model that is not served",
+    ),
     _counter("offramp.failures", "{request}", (MODEL, ERROR), "Requests admitted but not answered"),
     _counter(
         "offramp.cancellations", "{request}", (MODEL, "offramp.cancel.reason", "offramp.state"),

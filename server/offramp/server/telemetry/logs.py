@@ -57,8 +57,9 @@ def log_event(
     error: BaseException | None = None,
     **attributes: object,
 ) -> None:
-    """Write one line about an event; attributes are named in the line as they are here."""
-    extra = {"event": event.value, "attributes": attributes}
+    """Write one line about an event; attributes are named in it as here, if they are not None."""
+    told = {name: value for name, value in attributes.items() if value is not None}
+    extra = {"event": event.value, "attributes": told}
     log.log(level, message, exc_info=error, extra=extra)
 
 
@@ -75,14 +76,15 @@ def configure_logging(form: LogFormat, provider: LoggerProvider | None) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a person: time, process, level, event, message, attributes."""
+    """A line for a person: time, process, level, event, message, attributes, trace."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s [%(process)d] %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """The message, and the attributes behind it."""
-        words = [f"{name}={value}" for name, value in _attributes(record).items()]
+        """The message, and behind it the attributes and the ids of its trace."""
+        told = {**_attributes(record), **_trace_ids()}
+        words = [f"{name}={value}" for name, value in told.items()]
         event = getattr(record, "event", None)
         if event is not None:
             record.message = f"{event}: {record.message}"

@@ -48,8 +48,19 @@ def watch_memory(registry: Registry, device: torch.device) -> None:
         total = torch.cuda.get_device_properties(device).total_memory
     else:
         registry.gauge("offramp.device.memory.used", _resident, name)
-        total = os.sysconf("SC_PHYS_PAGES") * PAGE
+        total = allowed_memory()
     registry.gauge("offramp.device.memory.limit", lambda: total, name)
+
+
+def allowed_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process may have: the machine's, or its control group's if fewer."""
+    whole = os.sysconf("SC_PHYS_PAGES") * PAGE
+    try:
+        group = (root / "proc/self/cgroup").read_text(encoding="utf-8").rpartition("::")[2].strip()
+        limit = (root / "sys/fs/cgroup" / group.lstrip("/") / "memory.max").read_text("ascii")
+        return min(whole, int(limit))
+    except (OSError, ValueError):  # no such groups, or no limit
+        return whole
 
 
 def _resident() -> float | None:
