@@ -82,8 +82,8 @@ class App:
             self._loop_lag.start()
         self._health.serves("", *SERVICES)
         address, names = f"{host}:{port}", [model.checkpoint.name for model in self.models]
-        port = self._scrape_port
-        log_event(Event.START, "serving", address=address, models=names, scrape_port=port)
+        scraped = self._scrape_port
+        log_event(Event.START, "serving", address=address, models=names, scrape_port=scraped)
         return address
 
     async def failed(self) -> None:
