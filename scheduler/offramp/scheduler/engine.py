@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -13,8 +12,8 @@ from offramp.scheduler.deliveries import Deliveries
 from offramp.scheduler.errors import SchedulerError
 from offramp.scheduler.flights import Flights, Landed, Lane
 from offramp.scheduler.observer import NullObserver, Observer
-from offramp.scheduler.reading import Reading
 from offramp.scheduler.request import Departure, Request, State, Terms
+from offramp.scheduler.room import Room
 from offramp.scheduler.scheduler import Scheduler
 from offramp.scheduler.solitude import Solitude
 
@@ -63,7 +62,7 @@ class Engine:
         self._flying = 0
         self._asleep: asyncio.Future[None] | None = None
         self._flights = Flights(backend, executor, self._wake)
-        self._waiting_for_room: deque[asyncio.Future[None]] = deque()
+        self._room = Room(scheduler)
         self._deliveries = Deliveries(self._observer)
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,14 +104,8 @@ class Engine:
         return error
 
     async def room(self) -> None:
-        """Return when the queue has room to spare, for who would rather wait than be refused.
-
-        However many they are, they leave room for those who don't wait.
-        """
-        while not self.scheduler.has_room_to_spare:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting_for_room.append(waiter)
-            await waiter
+        """Return when the queue has room to spare, for who would rather wait than be refused."""
+        await self._room.wait()
 
     async def run(self) -> None:
         """Step until `stop`, and then until everything held has left."""
@@ -168,7 +161,7 @@ class Engine:
         if request.state is not State.DONE:
             self._observer.cancelled(request, request.state)
             self.scheduler.cancel(request)
-            self._grant_room()
+            self._room.grant()
 
     def _alone(self, lane: Lane, batch: Batch) -> bool:
         """Whether its request is the only one, as those before it, and the step won't take long."""
@@ -199,7 +192,7 @@ class Engine:
         self._flying -= 1
         lane, batch = landed.lane, landed.batch
         try:
-            readings = _of_each(batch, landed.outcome())
+            readings = landed.readings()
         except Exception as error:  # noqa: BLE001 - whatever a model raises
             lane.observer.failed(batch, error)
             departures = lane.scheduler.fail(batch, error)
@@ -216,18 +209,4 @@ class Engine:
             for departure in departures:  # of one step at a time, and nobody works on being told
                 lane.observer.departed(departure)
                 departure.deliver()
-        self._grant_room()
-
-    def _grant_room(self) -> None:
-        while self._waiting_for_room and self.scheduler.has_room_to_spare:
-            waiter = self._waiting_for_room.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-
-
-def _of_each(batch: Batch, readings: Sequence[Reading]) -> Sequence[Reading]:
-    """The readings, if there is one of each request; raises ValueError."""
-    requests = len(batch.requests)
-    if batch.reads and len(readings) != requests:
-        raise ValueError(f"{len(readings)} readings of {requests} requests, not one each")
-    return readings
+        self._room.grant()

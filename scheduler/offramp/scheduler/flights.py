@@ -32,6 +32,13 @@ class Landed(NamedTuple):
     batch: Batch
     outcome: Outcome
 
+    def readings(self) -> Sequence[Reading]:
+        """One of each request if the batch reads; raises whatever the step did, or ValueError."""
+        readings, requests = self.outcome(), len(self.batch.requests)
+        if self.batch.reads and len(readings) != requests:
+            raise ValueError(f"{len(readings)} readings of {requests} requests, not one each")
+        return readings
+
 
 class Flights:
     """Sends batches off and has them back; `wake` is called when one is.
