@@ -112,12 +112,13 @@ def _json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, An
 
 
 def _separated(path: Path, file: TextIO, delimiter: str, columns: Columns) -> Source:
-    reader = csv.DictReader(_lines(path, file), delimiter=delimiter, strict=True)
-    records: list[tuple[int, Mapping[str, Any]]] = []
+    reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
+    records: list[tuple[int, dict[str, Any]]] = []
     limit = csv.field_size_limit(LONGEST_CELL)
+    starts = 1  # the line that a row begins in, which may have others in its cells
     try:
-        header = reader.fieldnames or []
-        if not header:
+        header = next(filter(None, reader), None)
+        if header is None:
             raise DataError(path, None, "holds no examples")
         if columns.text not in header:
             raise DataError(
@@ -128,12 +129,15 @@ def _separated(path: Path, file: TextIO, delimiter: str, columns: Columns) -> So
         for column in (columns.text, columns.text_pair, columns.label):
             if header.count(column) > 1:
                 raise DataError(path, 1, f"has {header.count(column)} columns {column!r}")
-        for record in reader:
-            if None in record or None in record.values():
-                raise DataError(path, reader.line_num, f"has not the {len(header)} cells of line 1")
-            records.append((reader.line_num, record))
+        starts = reader.line_num + 1
+        for row in reader:
+            if row and len(row) != len(header):
+                raise DataError(path, starts, f"has not the {len(header)} cells of line 1")
+            if row:
+                records.append((starts, dict(zip(header, row, strict=True))))
+            starts = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(path, reader.line_num, f"is not readable as CSV: {error}") from error
+        raise DataError(path, starts, f"is not readable as CSV: {error}") from error
     finally:
         csv.field_size_limit(limit)
     # One cell that is no integer makes names of all: 1 beside 01, or ratings beside "unknown".
