@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import offramp, run, served
 from service import SHIPPED
 from tiny import tiny_checkpoint
@@ -149,6 +150,9 @@ def test_what_is_wrong_is_said_in_a_sentence(
         (("--drain-grace", "-1"), "drain_grace must be 0 or more, not -1"),
         (("--device", "abacus"), "device 'abacus' is not usable here"),
         (("--device", "cuda:7"), "device 'cuda:7' is not usable here"),
+        (("--device", "hpu"), "device 'hpu' is not usable here"),
+        (("--device", "meta"), "device 'meta' is not usable here"),
+        (("--slots", "100000000000000000000"), "slots must be at most 2147483647"),
         (("--certificate", "x.pem"), "TLS needs both"),
         (("--certificate", "x.pem", "--private-key", "x.key"), "x.pem"),
         (("--token-file", "nowhere"), "nowhere"),
@@ -167,6 +171,20 @@ def test_a_server_that_cannot_start_says_why(
     assert f"offramp serve: {sentence}" in told.err or sentence in told.err
     assert "Traceback" not in told.err
     assert not told.out
+
+
+def test_a_server_without_memory_says_so(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nMore of it.")
+
+    monkeypatch.setattr("offramp.server.loader.Loader.load", load)
+    assert run("serve", "--checkpoint", checkpoint, "--address", "127.0.0.1:0") == 1
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1] == (
+        "offramp serve: models and slots do not come up on this machine: CUDA out of memory."
+    )
 
 
 def test_damaged_weights_are_named(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,20 @@ def test_an_outlier_moves_little_as_the_first_of_its_size() -> None:
     assert model.predict(0, 4, 64) <= 2 * expected
 
 
+@pytest.mark.parametrize("spread", [0.1, 0.3, 0.6])
+def test_noise_of_one_size_leaves_the_others(spread: float) -> None:
+    sizes = [8, 16, 32, 64, 128, 256, 512]
+    model, chance = taught(sizes), random.Random(3)
+    seconds = beyond_the_caches(16)
+    for _ in range(50_000):
+        noise = chance.lognormvariate(-spread * spread / 2, spread)
+        model.observe(0, 1, 16, seconds * noise)
+    for tokens in sizes[2:]:
+        assert model.predict(0, tokens / 16, tokens) == pytest.approx(
+            beyond_the_caches(tokens), rel=0.25
+        )
+
+
 def test_rows_count_beside_tokens() -> None:
     model, chance = CostModel(1), random.Random(2)
     for _ in range(400):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ import pytest
 from command import COMMAND, served
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from loglines import written
 from service import PATIENCE, SHIPPED, WordBackend, eventually, word_service
 from tiny import tiny_checkpoint
 from unread import UnreadCall
@@ -216,11 +218,31 @@ async def test_a_dead_engine_ends_the_server_at_once(tmp_path: Path) -> None:
     )
     async with AsyncClient(await app.start()) as client:
         waiting = asyncio.ensure_future(client.classify("void", timeout=PATIENCE))
-        await app.failed()
-        with pytest.raises(AttributeError):
-            await app.stop()
+        with written() as lines:
+            await app.failed()
+            with pytest.raises(AttributeError):
+                await app.stop()
         with pytest.raises(OfframpError):
             await waiting
+    (lost,) = lines.of("offramp.lost")
+    assert str(lost["message"]).startswith("the model loop died: AttributeError")
+
+
+async def test_sighup_before_anything_is_loaded_ends_nothing() -> None:
+    command = (*COMMAND, "serve", "--address", "127.0.0.1:0", "--checkpoint", str(SHIPPED))
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    await eventually(lambda: hangups_are_ignored(process.pid))
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).startswith(b"offramp serves on")
+    process.terminate()
+    assert await process.wait() == 0
+
+
+def hangups_are_ignored(process: int) -> bool:
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    (mask,) = re.findall(r"^SigIgn:\s*(\w+)", status, re.MULTILINE)
+    return bool(int(mask, 16) & 1 << signal.SIGHUP - 1)
 
 
 async def test_sigterm_drains_a_real_server() -> None:

@@ -159,13 +159,20 @@ async def test_a_message_of_countless_empty_inputs_is_not_read(
 
 @pytest.mark.parametrize(
     "data",
-    [b"\x0a\x05" * 2000, b"\x80" * 5000, b"\x0b" * 900 + b"\x0a\xff\xff\x7f" + b"\x00" * 3000],
+    [
+        b"\x0a\x05" * 2000,
+        b"\xff" * 2**21,  # a number of megabits
+        b"\x0b" * 900 + b"\x0a\xff\xff\x7f" + b"\x00" * 3000,
+    ],
+    ids=["cut", "endless", "beyond"],
 )
 async def test_fields_that_end_too_soon_cannot_be_decoded(data: bytes, tmp_path: Path) -> None:
     async with word_service(tmp_path, max_inputs=1) as service, wire(service.address) as raw:
         channel: Any = raw.channel
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_unary("/offramp.v1.ClassifierService/ClassifyText")(data)
+            await channel.unary_unary("/offramp.v1.ClassifierService/ClassifyText")(
+                data, timeout=PATIENCE
+            )
         assert reason(status_of(refused.value)) == "UNDECODABLE"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -39,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=VERBS, metavar="VERB")
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = parser.parse_args(given[:1]).verb
-    if verb == "serve" and "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    if verb == "serve":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read yet that might have changed
+        if "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
+            os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         status: int = importlib.import_module(f"offramp.cli.{verb}").main(given[1:])
         print(end="", flush=True)  # which is nothing where there is no standard output

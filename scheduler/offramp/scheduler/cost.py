@@ -9,11 +9,13 @@ finds the step size of least time per token.
 Two things keep it steady. A step counts as at most `CLIP` times longer or shorter than predicted,
 so one outlier moves a knot by little. And the knots of a stage share a *pace*, the recent mean of
 actual over predicted: when another process takes a core, a few steps of any size correct the
-prediction of all sizes, those long unseen included.
+prediction of all sizes, those long unseen included. A pace that lasts becomes the knots': it
+fades, for nothing else tells it from them, and of noise alone the one would fall for ever as the
+others rise.
 """
 
 from bisect import bisect_left
-from math import exp, log, log2
+from math import exp, log2
 
 CLIP = 2.0
 """An observation counts as at most this many times its prediction, and at least the inverse."""
@@ -23,6 +25,9 @@ MEMORY = 0.05
 
 PACE = 2.0
 """A new step weighs so many times more in the pace: it follows a change within some ten steps."""
+
+FADE = 0.4
+"""The pace loses so many times the weight of a step: half within some 35 steps."""
 
 SURE = 5
 """Steps that a knot has seen before its time per token counts for the best step size."""
@@ -78,7 +83,8 @@ class StageCost:
             self._at.insert(at, tokens)
             return predicted
         knot = self._line[at]
-        self._log_pace += PACE * self._memory * log(seconds / predicted)
+        surprise = seconds / predicted - 1
+        self._log_pace += self._memory * (PACE * surprise - FADE * self._log_pace)
         self._pace = exp(self._log_pace)
         seconds /= self._pace
         apart = rows - knot.rows

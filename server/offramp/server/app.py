@@ -134,7 +134,11 @@ async def serve(config: ServerConfig, starter: Starter, telemetry: Telemetry = O
         check_address(config.address)
     check_files(config)
     with _signals_end_it(sys.exit):
-        app = App(config, telemetry)
+        try:
+            app = App(config, telemetry)
+        except (RuntimeError, MemoryError) as error:  # torch's for a lack of memory, too
+            cause = str(error).partition("\n")[0] or "no memory"
+            raise ValueError(f"models and slots do not come up on this machine: {cause}") from error
         await starter.loaded()
     signalled = asyncio.Event()
     for signal_number in SIGNALS:

@@ -13,7 +13,7 @@ HARD_LIMIT = 4
 """gRPC itself cuts messages off at so many times the limit, above which we refuse them in words."""
 
 MOST = 2**31 - 1
-"""gRPC's options are numbers of 32 bits."""
+"""gRPC's options are numbers of 32 bits, and nobody needs more slots than those count."""
 
 MOST_THREADS = 1024
 MOST_PROCESSES = 256
@@ -51,6 +51,9 @@ class Limits:
             )
         if not 0 < self.overload_delay < inf:
             raise ValueError(f"overload_delay must be above 0, not {self.overload_delay}")
+        for name in ("slots", "max_batch_rows", "max_batch_tokens", "max_queue_requests"):
+            if getattr(self, name) > MOST:
+                raise ValueError(f"{name} must be at most {MOST}, not {getattr(self, name)}")
         if self.steps_in_flight not in (1, 2):
             raise ValueError(f"steps_in_flight must be 1 or 2, not {self.steps_in_flight}")
 

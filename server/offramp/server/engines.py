@@ -71,6 +71,7 @@ async def _run(model: ServedModel) -> None:
             task.cancel()
     errors = [error for task in done if (error := task.exception()) is not None]
     for error in errors:
-        if isinstance(error, ModelLostError):
-            log_event(Event.LOST, str(error), logging.ERROR, model=model.checkpoint.name)
+        lost = isinstance(error, ModelLostError)
+        sign = str(error) if lost else f"the model loop died: {error!r}"
+        log_event(Event.LOST, sign, logging.ERROR, model=model.checkpoint.name)
         raise error

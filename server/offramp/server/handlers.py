@@ -36,6 +36,9 @@ Behavior: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 LEAST_FIELD = 2
 """Bytes of a field at least."""
 
+MOST_BITS = 63
+"""Before the last byte of a number."""
+
 Gate: TypeAlias = Callable[[MethodDescriptor, Behavior], Behavior]
 """Puts something around a method's behavior."""
 
@@ -163,10 +166,15 @@ def _fields_exceed(data: bytes, most: int) -> bool:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of 7 bits a byte from there, and where it ends; raises IndexError."""
+    """A number of 7 bits a byte from there, and where it ends; raises IndexError.
+
+    None has more than 64 bits: of one that went on to the message's end the sum would take minutes.
+    """
     value = shift = 0
     while data[at] & 0x80:
         value |= (data[at] & 0x7F) << shift
         shift += 7
         at += 1
+        if shift > MOST_BITS:
+            raise IndexError
     return value | data[at] << shift, at + 1

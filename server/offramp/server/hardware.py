@@ -35,8 +35,8 @@ def usable_device(name: str) -> torch.device:
     """The device of this name; raises ValueError if torch can't put anything on it."""
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError) as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"device {name!r} is not usable here: {cause}") from error
     return device

@@ -98,7 +98,9 @@ def open_port(server: grpc.aio.Server, config: ServerConfig) -> int:
         pair = (config.private_key.read_bytes(), config.certificate.read_bytes())
         return server.add_secure_port(config.address, grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {config.address}: {error}") from error
+        secured = f" with {config.certificate} and {config.private_key}, whose kind it may not know"
+        told = secured if config.certificate is not None else ""
+        raise OSError(f"gRPC cannot listen on {config.address}{told}: {error}") from error
 
 
 def read_tokens(path: Path) -> tuple[str, ...]:
