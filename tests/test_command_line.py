@@ -101,6 +101,10 @@ def test_a_table_for_a_person(checkpoint: Path, capsys: pytest.CaptureFixture[st
         (("--address", "127.0.0.1:1", "x"), "Connection refused"),
         (("--file", "nowhere.txt"), "No such file or directory: 'nowhere.txt'"),
         (("--file", "nowhere.txt", "x"), "not both"),
+        (("--file", "{tmp}/empty.txt"), "there is no text; give one a line"),
+        (("--file", "{tmp}/table.csv"), "table.csv: give a text a line, or .jsonl of objects"),
+        (("--file", "{tmp}/deep.JSONL"), "deep.JSONL:1: is not readable as JSON"),
+        (("--file", "{tmp}/none.txt.gz"), "none.txt.gz: is broken: Not a gzipped file"),
         (("--file", "{tmp}/bad.jsonl"), "bad.jsonl:2: must be a JSON object whose text"),
         (("--file", "{tmp}/worse.jsonl"), "worse.jsonl:1: is not JSON"),
         (("--file", "{tmp}/torn.txt.gz"), "torn.txt.gz: is broken: Compressed file ended"),
@@ -128,6 +132,10 @@ def test_what_is_wrong_is_said_in_a_sentence(
 ) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 5}\n')
     (tmp_path / "worse.jsonl").write_text("fine\n")
+    (tmp_path / "empty.txt").write_text("\n  \n")
+    (tmp_path / "table.csv").write_text("text,label\nfine,1\n")
+    (tmp_path / "deep.JSONL").write_text("[" * 99_999)
+    (tmp_path / "none.txt.gz").write_text("no")
     (tmp_path / "odd").write_bytes(b"\xff\n")
     (tmp_path / "torn.txt.gz").write_bytes(gzip.compress(b"fine")[:-9])
     given = [argument.format(tmp=tmp_path) for argument in arguments]

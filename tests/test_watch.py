@@ -204,7 +204,7 @@ def shown(watch: Watch) -> str:
     return capture.get()
 
 
-@pytest.mark.parametrize("says", [None, "what is this"])
+@pytest.mark.parametrize("says", [None, "what is this", "# TYPE foo gauge\nfoo 1\n"])
 def test_a_look_without_an_answer_is_told_and_the_next_one_may_have_one(
     told: Told, says: str | None
 ) -> None:

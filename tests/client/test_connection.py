@@ -79,11 +79,39 @@ def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
         Client("127.0.0.1:1", timeout=timeout)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:65536", "127.0.0.1:0", "[::1]:99999"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "h:", "127.0.0.1:65536", "127.0.0.1:0", "[::1]:99999"]
+)
 def test_an_address_without_a_port_that_there_is_is_refused(address: str) -> None:
     for client in (Client, AsyncClient):
         with pytest.raises(ValueError, match="must be HOST:PORT"):
             client(address)
+
+
+async def test_calls_of_a_client_that_is_closed_are_told_so(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        client = AsyncClient(service.address)
+        many = client.classify_many(["plug"])
+        calls = [
+            asyncio.ensure_future(client.classify("plug")),
+            asyncio.ensure_future(anext(many)),
+        ]
+        await service.backend.is_plugged()
+        await eventually(lambda: service.scheduler.queued + service.scheduler.slots.held == 2)
+        await client.close()
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(one) for one in told] == [UnavailableError] * 2
+        service.backend.unplug()
+
+
+async def test_a_call_whose_task_is_cancelled_is_cancelled(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service:
+        call = asyncio.ensure_future(service.client.classify("plug"))
+        await service.backend.is_plugged()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        service.backend.unplug()
 
 
 async def test_a_closed_client_says_so() -> None:

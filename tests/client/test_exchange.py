@@ -61,7 +61,7 @@ def test_each_text_has_its_outcome_once_and_in_its_place(
         text = texts[outcome.index]
         if UNSENDABLE in text:
             assert isinstance(outcome, InvalidRequestError)
-            assert "Unicode" in str(outcome)
+            assert "that is not UTF-8" in str(outcome)
         elif text == "":
             assert isinstance(outcome, OfframpError)
             assert "empty" in str(outcome)

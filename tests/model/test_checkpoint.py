@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from tiny import tiny_checkpoint
 
 from offramp.model import checkpoint as checkpoints
 from offramp.model.calibration import Calibration
-from offramp.model.checkpoint import load_checkpoint, save_checkpoint
+from offramp.model.checkpoint import load_checkpoint, save_calibration, save_checkpoint
 from offramp.model.directory import digest_of, name_of
 from offramp.model.errors import CheckpointError
 
@@ -43,9 +45,27 @@ def misspelt_rule(path: Path) -> None:
     path.write_text(json.dumps({**values, "rule": {**values["rule"], "exponent": []}}))
 
 
+def set_to(*path: str, value: object) -> Callable[[Path], None]:
+    def damage(file: Path) -> None:
+        values = json.loads(file.read_text())
+        place = values
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = value
+        file.write_text(json.dumps(values))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "cause"),
     [
+        ("config.json", set_to("model", "encoder", value="x"), "not a valid model"),
+        ("config.json", set_to("model", "encoder", "layers", value=6.0), "a whole number from 1"),
+        ("config.json", set_to("model", "encoder", "intermediate_size", value=-1), "whole number"),
+        ("config.json", set_to("model", "labels", value=[0, 1]), "labels must be names"),
+        ("exits.json", set_to("rule", value=None), "not a valid calibration"),
+        ("exits.json", lambda file: file.write_text("[" * 99_999), "not readable as JSON"),
         ("config.json", Path.unlink, "missing"),
         ("config.json", misspelt, "unknown keys \\['rull'\\]; known are"),
         ("exits.json", misspelt, "unknown keys \\['rull'\\]; known are"),
@@ -65,6 +85,24 @@ def test_damage_is_named(
     with pytest.raises(CheckpointError, match=cause) as raised:
         load_checkpoint(tmp_path / "copy")
     assert name in str(raised.value)
+
+
+def test_a_calibration_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tiny_checkpoint(tmp_path / "tiny")
+    calibration = load_checkpoint(directory).calibration
+    before = (directory / "exits.json").read_bytes()
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"{")
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_calibration(replace(calibration, default_threshold=0.5), directory)
+    assert (directory / "exits.json").read_bytes() == before
+    assert not list(directory.glob("*.part"))
 
 
 def test_words_without_an_embedding_are_named(tmp_path: Path) -> None:

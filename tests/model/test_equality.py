@@ -84,6 +84,33 @@ def test_an_encoder_that_is_not_whole_is_refused(family: str, change: str, tmp_p
         load_pretrained(str(tmp_path))
 
 
+def test_an_encoder_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    saved(FAMILIES["bert"], tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(UnsupportedEncoderError, match="has no vocabulary"):
+        load_pretrained(str(tmp_path))
+
+
+def test_a_tokenizer_of_more_ids_than_embeddings_is_refused(tmp_path: Path) -> None:
+    saved(FAMILIES["bert"], tmp_path)
+    path = tmp_path / "tokenizer.json"
+    definition = json.loads(path.read_text())
+    definition["model"]["vocab"]["more"] = VOCABULARY
+    path.write_text(json.dumps(definition))
+    with pytest.raises(UnsupportedEncoderError, match=f"ids up to {VOCABULARY}, its embeddings"):
+        load_pretrained(str(tmp_path))
+
+
+def test_a_mistyped_path_is_no_name_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "encoders").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnsupportedEncoderError, match="no such directory"):
+        load_pretrained("encoders/minlm")
+
+
 def test_a_pooler_that_the_files_lack_is_none(tmp_path: Path) -> None:
     saved(FAMILIES["bert"], tmp_path)
     assert load_pretrained(str(tmp_path)).pooler is not None

@@ -1,5 +1,10 @@
 """One thread a process: tensors here are small, and threads that wait for a busy core cost more."""
 
+import pytest
 import torch
 
-torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """A server that ran in this process before may have left more."""
+    torch.set_num_threads(1)

@@ -106,6 +106,7 @@ def test_bad_json_lines(tmp_path: Path, lines: str, cause: str) -> None:
         ("text,label\na,1\nb,2,3\n", "a.csv:3: has not the 2 cells"),
         ("words,label\na,1\n", "a.csv:1: has no column 'text': name one of words"),
         ("text,label\na,\n", "a.csv:2: has no label"),
+        ("text,label\na,pos\nb,neg\nc, pos\n", "a.csv:4: labels ' pos' and 'pos' differ"),
         ('text,label\nb,0\n"a,1\n\n', "a.csv:3: is not readable as CSV"),
         ('text,label\n"a\nb",1\n\n"c\nd"\n', "a.csv:5: has not the 2 cells"),
         ("text,label\na,1\nb, \n", "a.csv:3: has no label"),

@@ -93,6 +93,13 @@ def test_defaults_are_no_reason_to_refuse(options: str, command: list[str], tmp_
     assert config["model"]["max_tokens"] == MAX_TOKENS
 
 
+def test_data_may_be_given_more_than_once(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(["--data", str(tmp_path / "missing.jsonl"), *command]) == 1
+    assert "missing.jsonl" in capsys.readouterr().err
+
+
 def test_a_model_of_single_texts_is_not_calibrated_or_evaluated_on_pairs(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,19 +51,22 @@ def main(arguments: Sequence[str]) -> int:
         print(f"offramp bench: {error}", file=sys.stderr)
         return 1
     summary = summarize(samples)
-    _print(summary, found)
-    if args.json:
-        given = {name: str(value) for name, value in vars(args).items() if value is not None}
-        record = {
-            **circumstances(),
-            "yardstick_gflops": [before, yardstick()],
-            "arguments": given,
-            "summary": asdict(summary),
-            "saturation": asdict(found) if found else None,
-        }
-        args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if args.plot and summary.answered:
-        args.plot.write_text(latency_plot(str(args.address), {"all": samples}), encoding="utf-8")
+    try:  # files first: whoever reads the figures may have seen enough of them
+        if args.json:
+            given = {name: str(value) for name, value in vars(args).items() if value is not None}
+            record = {
+                **circumstances(),
+                "yardstick_gflops": [before, yardstick()],
+                "arguments": given,
+                "summary": asdict(summary),
+                "saturation": asdict(found) if found else None,
+            }
+            args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if args.plot and summary.answered:
+            drawn = latency_plot(str(args.address), {"all": samples})
+            args.plot.write_text(drawn, encoding="utf-8")
+    finally:
+        _print(summary, found)
     return 0 if summary.answered else 1
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from offramp.cli.columns import add_columns, columns_of
-from offramp.cli.outputs import IMAGES, check_file
+from offramp.cli.outputs import IMAGES, check_directory, check_file
 from offramp.cli.table import console
 from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
             args.rule, args.budget, args.max_accuracy_drop, args.fit_share, args.seed
         )
         checkpoint = load_checkpoint(args.checkpoint, best_device())
-        check_file(args.checkpoint / "exits.json")
+        check_directory(args.checkpoint)
         columns = columns_of(args)
         labels, pairs = checkpoint.config.labels, checkpoint.config.pairs
         dataset = load_dataset(args.data, labels, columns, pairs=pairs)
@@ -47,6 +47,17 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     save_calibration(report.calibration, args.checkpoint)
     layers = checkpoint.config.exit_layers
+    try:  # files first: whoever reads the tables may have seen enough of them
+        if args.json:
+            args.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        if args.png:
+            reliability(layers, report.before, report.after).savefig(args.png, dpi=150)
+    finally:
+        _show(report, layers)
+    return 0
+
+
+def _show(report: CalibrationReport, layers: Sequence[int]) -> None:
     screen = console()
     screen.print(_exits(report, layers))
     screen.print(_promises(report))
@@ -56,11 +67,6 @@ def main(arguments: Sequence[str]) -> int:
             f"{report.repeats} examples repeat others. Promises suppose that each was drawn by"
             " itself: leave out those that are copies"
         )
-    if args.json:
-        args.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
-    if args.png:
-        reliability(layers, report.before, report.after).savefig(args.png, dpi=150)
-    return 0
 
 
 def _exits(report: CalibrationReport, layers: Sequence[int]) -> Table:
@@ -122,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--unlabelled",
         nargs="+",
+        action="extend",
         default=[],
         help="texts to tune a threshold for each exit on, for agreement with full depth: with a"
         " budget the most that it buys, without one the fewest layers at which no more than"

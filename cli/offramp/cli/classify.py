@@ -40,15 +40,20 @@ def _classify(
 ) -> Iterator[tuple[Text, Outcome]]:
     """Texts and what became of them, in their order; a window of them is held at most."""
     sent: deque[Text] = deque()
+    empty = True
 
     def noted() -> Iterator[Text]:
+        nonlocal empty
         for text in texts:
+            empty = False
             sent.append(text)
             yield text
 
     outcomes = client.classify_many(noted(), return_errors=True, timeout=timeout, **options)
     for outcome in outcomes:
         yield sent.popleft(), outcome
+    if empty:
+        raise ValueError("there is no text; give one a line")
 
 
 def _show_json(answered: Iterable[tuple[Text, Outcome]]) -> int:

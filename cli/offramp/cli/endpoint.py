@@ -39,6 +39,8 @@ class Endpoint:
                 text = response.read().decode()
             host = self.address.rpartition(":")[0]
             scrape = Scrape.of(text, time.monotonic(), host)
+            if not any(name.startswith("offramp_") for name in scrape.series):
+                raise ValueError("these are not an offramp server's")
         except UNANSWERED as error:
             self.silence = getattr(error, "reason", error)
             return None

@@ -42,16 +42,19 @@ def main(arguments: Sequence[str]) -> int:
     print(_coming(len(dataset.examples), args.timed_rows), file=sys.stderr, flush=True)
     evaluated = evaluate(checkpoint, dataset, args.timed_rows)
     evaluation = evaluated.evaluation
-    screen = console()
-    screen.print(_table(evaluation))
-    screen.print(_rules(evaluation))
-    if args.json:
-        args.json.write_text(json.dumps(evaluation.to_dict(), indent=1) + "\n", encoding="utf-8")
-    if args.png:
-        curves(evaluation, clock=args.timed_rows > 0).savefig(args.png, dpi=150)
-    if args.html:
-        page = report(evaluated, checkpoint, dataset, Path(args.data).name)
-        args.html.write_text(page, encoding="utf-8")
+    try:  # files first: whoever reads the tables may have seen enough of them
+        if args.json:
+            found = json.dumps(evaluation.to_dict(), indent=1)
+            args.json.write_text(found + "\n", encoding="utf-8")
+        if args.png:
+            curves(evaluation, clock=args.timed_rows > 0).savefig(args.png, dpi=150)
+        if args.html:
+            page = report(evaluated, checkpoint, dataset, Path(args.data).name)
+            args.html.write_text(page, encoding="utf-8")
+    finally:
+        screen = console()
+        screen.print(_table(evaluation))
+        screen.print(_rules(evaluation))
     return 0
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from offramp.cli.processes import together
 from offramp.cli.serve_options import config_of, parser
@@ -25,4 +26,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _announce(address: str) -> None:
-    print(f"offramp serves on {address}", flush=True)
+    with suppress(OSError):  # whoever read it may be gone
+        print(f"offramp serves on {address}", flush=True)

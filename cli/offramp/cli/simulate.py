@@ -51,13 +51,18 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"offramp simulate: {error}", file=sys.stderr)
         return 1
+    failed = False
     if args.plot:
-        plot(rows, args.plot)
+        try:
+            plot(rows, args.plot)
+        except ValueError as error:
+            print(f"offramp simulate: {error}", file=sys.stderr)
+            failed = True
     if args.json:
         print(json.dumps(rows[0] if len(rows) == 1 else {"runs": rows}, indent=1))
     else:
         console().print(table(rows))
-    return 0
+    return int(failed)
 
 
 def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rule]]:
@@ -96,7 +101,7 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
             args.slots,
             args.workers or 1,
         )
-    trace = _trace(args.trace)[: args.requests] if args.trace else ()
+    trace = _trace(args.trace, args.requests) if args.trace else ()
     workload = Workload(
         rate=1.0,
         shares=shares,
@@ -156,10 +161,10 @@ def _numbers(words: Sequence[str]) -> list[float]:
     return [float(word) for word in " ".join(words).replace(",", " ").split()]
 
 
-def _trace(path: Path) -> tuple[float, ...]:
-    """Arrival times, one a line, from whatever zero."""
+def _trace(path: Path, most: int | None) -> tuple[float, ...]:
+    """The first arrival times of a file, one a line, from whatever zero."""
     try:
-        times = sorted(float(line) for line in path.read_text(encoding="utf-8").split())
+        times = sorted(float(line) for line in path.read_text(encoding="utf-8").split())[:most]
     except ValueError as error:
         raise ValueError(f"{path} must hold arrival times, one a line: {error}") from error
     if not all(map(isfinite, times)):

@@ -13,22 +13,28 @@ from typing import Any, TextIO
 
 from offramp.client import Text
 
+OTHERS = (".csv", ".tsv", ".json", ".ndjson", ".parquet")
+"""Endings of files whose lines are not texts."""
+
 
 def read_file(path: Path) -> Iterator[Text]:
     """The texts of a file; `.jsonl` holds objects with a text, all else a text a line.
 
-    Either may be gzipped. Raises OSError, or ValueError naming the line that is no such object
-    or the file that ends too soon.
+    Either may be gzipped. Raises OSError, or ValueError naming the line that is no such object,
+    the file that ends too soon or one that is a table.
     """
     try:
         yield from _read(path)
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: is broken: {error}") from error
 
 
 def _read(path: Path) -> Iterator[Text]:
-    name = path.name.removesuffix(".gz")
-    with (gzip.open if name != path.name else open)(path, "rb") as file:
+    whole = path.name.lower()
+    name = whole.removesuffix(".gz")
+    if name.endswith(OTHERS):
+        raise ValueError(f"{path}: give a text a line, or .jsonl of objects with a text")
+    with (gzip.open if name != whole else open)(path, "rb") as file:
         lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape")
         if not name.endswith(".jsonl"):
             yield from _texts(lines)
@@ -53,7 +59,9 @@ def _parsed(line: str, place: str) -> Text:
     try:
         record: Any = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: is not JSON: {error}") from error
+        raise ValueError(f"{place}: is not JSON: {error.msg} (column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place}: is not readable as JSON: {error}") from error
     match record:
         case {"text": str(text), "text_pair": str(pair)}:
             return text, pair

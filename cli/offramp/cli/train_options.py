@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from offramp.cli.columns import add_columns
 from offramp.model.config import Pooling
@@ -53,9 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     sources = "files (.jsonl, .csv, .tsv, each also .gz; .parquet) or datasets, NAME:SPLIT"
     add = parser.add_argument_group("data").add_argument
-    add("--data", nargs="+", required=True, metavar="SOURCE", help=f"training {sources}")
+    many: Any = {"nargs": "+", "action": "extend", "metavar": "SOURCE"}
+    add("--data", **many, required=True, help=f"training {sources}")
     add("--dev", required=True, metavar="SOURCE", help="development data, to choose the epoch")
-    add("--unlabelled", nargs="+", default=[], metavar="SOURCE", help="texts for distillation")
+    add("--unlabelled", **many, default=[], help="texts for distillation")
     add_columns(add)
     add = parser.add_argument_group("model").add_argument
     add("--encoder", required=True, help="a directory (one of our checkpoints too) or a hub name")

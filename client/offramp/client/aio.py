@@ -18,7 +18,7 @@ from offramp.client.channel import (
     timeout_of,
 )
 from offramp.client.core import Text
-from offramp.client.errors import OfframpError, error_from_call
+from offramp.client.errors import OfframpError, UnavailableError, error_from_call
 from offramp.client.exchange import WINDOW, Exchange, refuse_one
 from offramp.client.options import Options, options_message
 from offramp.client.tracing import (
@@ -193,6 +193,8 @@ class AsyncClient:
         with call_span(name, self._metadata) as metadata:
             try:
                 return await method(request, timeout=seconds, metadata=metadata)
+            except asyncio.CancelledError as error:
+                raise _cancelled(error) from None
             except grpc.aio.AioRpcError as error:
                 raise _translated(error) from error
             except grpc.aio.UsageError as error:
@@ -222,12 +224,22 @@ class AsyncClient:
                             raise outcome
                         yield outcome
                 await sender
+            except asyncio.CancelledError as error:
+                raise _cancelled(error) from None
             except grpc.aio.AioRpcError as error:
                 raise _translated(error) from error
             finally:
                 sender.cancel()
                 call.cancel()
                 await asyncio.gather(sender, return_exceptions=True)
+
+
+def _cancelled(error: asyncio.CancelledError) -> BaseException:
+    """What to raise: the error of a task that was cancelled; else the client was closed."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return error
+    return UnavailableError("this client was closed during the call", grpc.StatusCode.CANCELLED)
 
 
 async def _send(

@@ -56,7 +56,7 @@ def target_of(address: str) -> str:
     And of a port that there is not, of which it would take the remainder.
     """
     _, colon, port = address.rpartition(":")
-    if not colon or (port.isdigit() and not 0 < int(port) <= LAST_PORT):
+    if not colon or not port or (port.isdigit() and not 0 < int(port) <= LAST_PORT):
         raise ValueError(f"an address must be HOST:PORT, like localhost:50051, not {address!r}")
     return address
 

@@ -35,7 +35,10 @@ def text_input(text: Text) -> pb.TextInput:
     try:
         message = pb.TextInput(text=first, text_pair=second)
     except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"text: is not valid Unicode: {error}") from error
+        at = error.start + 1
+        raise InvalidRequestError(
+            f"text: character {at} is half of one, or a byte that is not UTF-8; mend it"
+        ) from error
     if (size := message.ByteSize()) > LONGEST_TEXT:
         raise InvalidRequestError(
             f"text: has {size} bytes, more than {LONGEST_TEXT}; cut it, a model reads far less"

@@ -103,7 +103,13 @@ def save_calibration(calibration: Calibration, directory: Path) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    """Write a file whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -111,7 +117,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(path, "the file is missing; is this a checkpoint?") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(path, f"not readable as JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(path, f"must hold a JSON object, not a {type(value).__name__}")
@@ -132,14 +138,14 @@ def _read_config(path: Path) -> ModelConfig:
         raise CheckpointError(path, f"has unknown keys {unknown}; known are {sorted(HEADER)}")
     try:
         return ModelConfig.from_dict(header["model"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(path, f"is not a valid model: {error}") from error
 
 
 def _read_calibration(path: Path, config: ModelConfig) -> Calibration:
     try:
         calibration = Calibration.from_dict(_read_json(path))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(path, f"is not a valid calibration: {error!r}") from error
     if len(calibration.temperatures) != config.exits:
         raise CheckpointError(
@@ -151,12 +157,13 @@ def _read_calibration(path: Path, config: ModelConfig) -> Calibration:
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
         weights = load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(path, "the weights are missing") from None
+    except FileNotFoundError:  # what it may not read, it does not find
+        missing = "not readable" if path.exists() else "the weights are missing"
+        raise CheckpointError(path, missing) from None
     except (OSError, SafetensorError) as error:
         raise CheckpointError(path, f"not readable as safetensors: {error}") from error
-    if missing := sorted(expected.keys() - weights.keys()):
-        raise CheckpointError(path, f"lacks {len(missing)} weights, the first is {missing[0]}")
+    if lacking := sorted(expected.keys() - weights.keys()):
+        raise CheckpointError(path, f"lacks {len(lacking)} weights, the first is {lacking[0]}")
     if foreign := sorted(weights.keys() - expected.keys()):
         raise CheckpointError(path, f"has {len(foreign)} foreign weights, the first {foreign[0]}")
     for name, weight in weights.items():

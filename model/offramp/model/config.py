@@ -59,9 +59,11 @@ class EncoderConfig:
     layer_norm_eps: float
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "embedding_size", "hidden_size", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        sizes = ("vocab_size", "embedding_size", "hidden_size", "intermediate_size")
+        for name in (*sizes, "layers", "heads", "positions"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}")
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
@@ -98,6 +100,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must be two or more different names, not {self.labels}")
+        if not all(isinstance(label, str) for label in self.labels):
+            raise ValueError(f"labels must be names, not {self.labels}")
         layers = self.exit_layers
         if not layers or list(layers) != sorted(set(layers)) or layers[0] < 1:
             raise ValueError(f"exit layers must ascend from 1 or more, not {layers}")

@@ -64,7 +64,9 @@ def load_pretrained(name: str) -> PretrainedEncoder:
     """
     if is_checkpoint(Path(name)):
         return _encoder_of(load_checkpoint(Path(name)))
-    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+    first, slash, _ = name.partition("/")
+    here = name.startswith((".", "/", "~")) or (slash and Path(first).is_dir())
+    if here and not Path(name).is_dir():
         raise UnsupportedEncoderError(f"cannot load the encoder {name!r}: no such directory")
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -88,6 +90,16 @@ def load_pretrained(name: str) -> PretrainedEncoder:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UnsupportedEncoderError(f"{name!r} has no fast tokenizer (tokenizer.json)")
+    ids = backend.get_vocab(with_added_tokens=True).values()
+    if len(ids) <= len(tokenizer.all_special_ids):  # as transformers makes one of no file
+        raise UnsupportedEncoderError(
+            f"the encoder {name!r} has no vocabulary: its tokenizer.json or vocab.txt is missing"
+        )
+    if max(ids) >= shape.vocab_size:
+        raise UnsupportedEncoderError(
+            f"the tokenizer of the encoder {name!r} has ids up to {max(ids)}, its embeddings are"
+            f" {shape.vocab_size}; resize them to its tokens"
+        )
     state = model.state_dict()
     pooler = (
         {part: state[f"pooler.dense.{part}"] for part in ("weight", "bias")}

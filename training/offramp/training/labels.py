@@ -94,6 +94,12 @@ def names_of(source: str | Path, labels: Placed) -> tuple[str, ...]:
                 "where it stands for no label, else list it in a labels.json beside the file",
             )
     texts = sorted({label for _, label in labels if isinstance(label, str)})
+    bare: dict[str, str] = {}
+    for name in texts:
+        if (other := bare.setdefault(name.strip(), name)) != name:
+            places = [next(at for at, label in labels if label == one) for one in (other, name)]
+            told = f"labels {other!r} and {name!r} differ by spaces alone"
+            raise DataError(source, max(places), told)
     numbers = sorted({label for _, label in labels if isinstance(label, int)})
     return (*texts, *map(str, numbers))
 

@@ -104,8 +104,13 @@ class TrainingState:
             "position": asdict(self.position),
             "parts": self.parts,
         }
-        torch.save(content, unfinished)
-        unfinished.replace(path)
+        try:
+            torch.save(content, unfinished)
+            unfinished.replace(path)
+        except RuntimeError as error:  # torch's for a file that it cannot write on
+            raise OSError(f"cannot write {path}: {error}; is the disk full?") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path, expected: str) -> Self:

@@ -43,8 +43,8 @@ def read_trace(path: Path) -> list[float]:
 
     Raises ValueError where it is neither, OSError where it can't be read.
     """
-    text = path.read_text(encoding="utf-8").strip()
     try:
+        text = path.read_text(encoding="utf-8").strip()
         found = json.loads(text) if text.startswith("[") else text.split()
         times = sorted(float(value) for value in found)
     except (ValueError, TypeError) as error:
