@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,17 @@ async def test_sighup_before_anything_is_loaded_ends_nothing() -> None:
     process.send_signal(signal.SIGHUP)
     assert process.stdout is not None
     assert (await process.stdout.readline()).startswith(b"offramp serves on")
+    process.terminate()
+    assert await process.wait() == 0
+
+
+async def test_closed_standard_streams_end_nothing() -> None:
+    serve = f"exec {sys.executable} -m offramp.cli.main serve --address 127.0.0.1:0"
+    command = f"{serve} --checkpoint {SHIPPED} <&- >&-"
+    process = await asyncio.create_subprocess_shell(command, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    while b"offramp.start" not in (line := await process.stderr.readline()):
+        assert line
     process.terminate()
     assert await process.wait() == 0
 

@@ -93,6 +93,15 @@ def test_defaults_are_no_reason_to_refuse(options: str, command: list[str], tmp_
     assert config["model"]["max_tokens"] == MAX_TOKENS
 
 
+def test_a_label_that_no_example_has_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, data = tiny_checkpoint(tmp_path / "tiny"), tmp_path / "data.jsonl"
+    data.write_text((json.dumps({"text": "easy film", "label": "yes"}) + "\n") * 60)
+    assert calibrate(["--checkpoint", str(checkpoint), "--data", str(data)]) == 0
+    assert "no example has the label no" in capsys.readouterr().err
+
+
 def test_data_may_be_given_more_than_once(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"offramp calibrate: {error}", file=sys.stderr)
         return 1
     save_calibration(report.calibration, args.checkpoint)
+    unseen = [name for at, name in enumerate(labels) if at not in dataset.labels_seen]
+    if unseen:
+        told = f"no example has the label {', '.join(unseen)}: of it nothing is promised"
+        print(f"offramp calibrate: {told}", file=sys.stderr)
     layers = checkpoint.config.exit_layers
     try:  # files first: whoever reads the tables may have seen enough of them
         if args.json:

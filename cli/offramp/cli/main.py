@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=VERBS, metavar="VERB")
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = parser.parse_args(given[:1]).verb
+    _open_standard_streams()
     if verb == "serve":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read yet that might have changed
         if "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
@@ -65,6 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"offramp {verb}: {error}", file=sys.stderr)
         return 1
     return status
+
+
+def _open_standard_streams() -> None:
+    """Let nothing else that is opened take the numbers of streams that a shell has closed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 if __name__ == "__main__":
