@@ -301,7 +301,8 @@ def _legend(panel: Panel, query: str, legend: str) -> str:
     """A gauge has a series for each server and model, which are not added up."""
     if "(" in query:
         return legend or panel.title
-    return " ".join(["{{instance}}", *(["{{offramp_model}}"] if MODEL in query else []), legend])
+    parts = ("{{instance}}", "{{offramp_model}}" if MODEL in query else "", legend)
+    return " ".join(filter(None, parts))
 
 
 def _place(left: int, top: int, width: int, height: int) -> dict[str, int]:

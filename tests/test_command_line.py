@@ -191,7 +191,7 @@ def test_a_server_without_memory_says_so(
     assert run("serve", "--checkpoint", checkpoint, "--address", "127.0.0.1:0") == 1
     told = capsys.readouterr().err
     assert told.splitlines()[-1] == (
-        "offramp serve: models and slots do not come up on this machine: CUDA out of memory."
+        "offramp serve: too little memory for models and slots: CUDA out of memory."
     )
 
 

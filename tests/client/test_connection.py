@@ -1,6 +1,7 @@
 """One client over the life of its servers: restarts, connections that come of age, timeouts."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,19 @@ async def test_a_call_whose_task_is_cancelled_is_cancelled(tmp_path: Path) -> No
         with pytest.raises(asyncio.CancelledError):
             await call
         service.backend.unplug()
+
+
+async def test_a_cancellation_in_the_callers_texts_is_the_callers(tmp_path: Path) -> None:
+    async def texts() -> AsyncIterator[str]:
+        yield "easy"
+        given_up = asyncio.get_running_loop().create_future()
+        given_up.cancel()
+        await given_up
+
+    async with word_service(tmp_path) as service:
+        with pytest.raises(asyncio.CancelledError):
+            async for _ in service.client.classify_many(texts()):
+                pass
 
 
 async def test_a_closed_client_says_so() -> None:

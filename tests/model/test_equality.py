@@ -105,7 +105,7 @@ def test_a_tokenizer_of_more_ids_than_embeddings_is_refused(tmp_path: Path) -> N
 def test_a_mistyped_path_is_no_name_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "encoders").mkdir()
+    saved(FAMILIES["bert"], tmp_path / "encoders" / "minilm")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnsupportedEncoderError, match="no such directory"):
         load_pretrained("encoders/minlm")

@@ -68,6 +68,11 @@ def test_noise_of_one_size_leaves_the_others(spread: float) -> None:
         )
 
 
+def test_a_memory_that_noise_would_lead_away_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"memory must be 0 to 0.25, not 0.5"):
+        CostModel(1, memory=0.5)
+
+
 def test_rows_count_beside_tokens() -> None:
     model, chance = CostModel(1), random.Random(2)
     for _ in range(400):

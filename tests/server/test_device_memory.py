@@ -48,6 +48,8 @@ def test_a_cpus_is_what_its_control_group_may_have(tmp_path: Path) -> None:
     assert allowed_memory(tmp_path) == whole
     (tmp_path / name).write_text("1048576\n")
     assert allowed_memory(tmp_path) == 2**20
+    (tmp_path / "sys/fs/cgroup/system.slice/memory.max").write_text("4096\n")
+    assert allowed_memory(tmp_path) == 4096
 
 
 def test_a_gpus_is_what_torch_reserves_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,13 +240,15 @@ async def test_sighup_before_anything_is_loaded_ends_nothing() -> None:
     assert await process.wait() == 0
 
 
-async def test_closed_standard_streams_end_nothing() -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_closed_standard_streams_end_nothing(processes: int) -> None:
     serve = f"exec {sys.executable} -m offramp.cli.main serve --address 127.0.0.1:0"
-    command = f"{serve} --checkpoint {SHIPPED} <&- >&-"
+    command = f"{serve} --checkpoint {SHIPPED} --processes {processes} <&- >&-"
     process = await asyncio.create_subprocess_shell(command, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    while b"offramp.start" not in (line := await process.stderr.readline()):
-        assert line
+    for _ in range(processes):
+        while b"offramp.start" not in (line := await process.stderr.readline()):
+            assert line
     process.terminate()
     assert await process.wait() == 0
 

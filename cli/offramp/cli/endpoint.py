@@ -3,6 +3,7 @@
 import argparse
 import http.client
 import re
+import threading
 import time
 import urllib.request
 from contextlib import suppress
@@ -23,6 +24,8 @@ class Endpoint:
         self.address = address
         self._patience = patience
         self._last: Scrape | None = None
+        self._told: Scrape | None = None
+        self._asking = threading.Thread()
         self.answered = ""
         """When it answered last, by the clock; empty if it never did."""
         self.anew = False
@@ -30,9 +33,23 @@ class Endpoint:
         self.silence: object = None
         """Why it did not answer when it was asked last; None if it did."""
 
-    def ask(self) -> Scrape | None:
-        """Ask once more; None if it does not answer."""
-        self.anew, self.silence = False, None
+    def ask(self) -> None:
+        """Ask once more, beside others, unless it has not answered yet."""
+        if not self._asking.is_alive():
+            self._told, self.anew, self.silence = None, False, None
+            # Nobody who ends the program waits for a server that is slow.
+            self._asking = threading.Thread(target=self._ask, daemon=True)
+            self._asking.start()
+
+    def answer(self, ends: float) -> Scrape | None:
+        """What it tells until then, by `time.monotonic`; None if it does not answer."""
+        self._asking.join(max(0.0, ends - time.monotonic()))
+        if self._asking.is_alive():
+            self.silence = "timed out"
+            return None
+        return self._told
+
+    def _ask(self) -> None:
         try:
             url = f"http://{self.address}/metrics"
             with urllib.request.urlopen(url, timeout=self._patience) as response:
@@ -43,10 +60,10 @@ class Endpoint:
                 raise ValueError("these are not an offramp server's")
         except UNANSWERED as error:
             self.silence = getattr(error, "reason", error)
-            return None
+            return
         self.anew = self._last is not None and not scrape.follows(self._last)
-        self._last, self.answered = scrape, time.strftime("%H:%M:%S")
-        return scrape
+        self._told = self._last = scrape
+        self.answered = time.strftime("%H:%M:%S")
 
 
 def metrics_addresses(host: str) -> tuple[str, ...]:

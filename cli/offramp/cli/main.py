@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 VERBS = {
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb = parser.parse_args(given[:1]).verb
     _open_standard_streams()
     if verb == "serve":
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read yet that might have changed
+        with suppress(ValueError):  # of another thread than the first
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read that might have changed
         if "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
@@ -74,7 +76,7 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 
 from offramp.cli.processes import together
 from offramp.cli.serve_options import config_of, parser
@@ -16,6 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = config_of(args)
         if config.processes > 1:
+            if find_spec("torch") is None:  # which the servers need, if not this process
+                raise ModuleNotFoundError(name="torch")
             return asyncio.run(together(arguments, config, _announce))
     except (OSError, ValueError) as error:
         print(f"offramp serve: {error}", file=sys.stderr)

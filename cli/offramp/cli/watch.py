@@ -5,7 +5,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
 from math import inf
 from typing import TypeAlias
@@ -39,7 +38,7 @@ class Watch:
         self, addresses: Sequence[str], interval: float, patience: float = PATIENCE
     ) -> None:
         self._endpoints = [Endpoint(address, patience) for address in addresses]
-        self._asking = ThreadPoolExecutor(len(addresses), "offramp-watch")
+        self._patience = patience
         self._interval = interval
         self._looks = deque[Look](maxlen=max(2, round(MINUTE / interval)))
 
@@ -48,8 +47,11 @@ class Watch:
 
         What was counted before one of them started anew is forgotten.
         """
-        found = zip(self._endpoints, self._asking.map(Endpoint.ask, self._endpoints), strict=True)
-        look = {one.address: scrape for one, scrape in found if scrape is not None}
+        for one in self._endpoints:
+            one.ask()
+        ends = time.monotonic() + self._patience
+        found = ((one.address, one.answer(ends)) for one in self._endpoints)
+        look = {address: scrape for address, scrape in found if scrape is not None}
         if any(one.anew for one in self._endpoints):
             self._looks.clear()
         if look:

@@ -217,21 +217,29 @@ class AsyncClient:
             room = asyncio.Semaphore(WINDOW)
             sender = asyncio.create_task(_send(call, texts, exchange, room))
             try:
-                async for response in call:
+                while (response := await _read(call)) is not None:
                     for outcome in exchange.incoming(response):
                         room.release()
                         if isinstance(outcome, OfframpError) and not return_errors:
                             raise outcome
                         yield outcome
                 await sender
-            except asyncio.CancelledError as error:
-                raise _cancelled(error) from None
             except grpc.aio.AioRpcError as error:
                 raise _translated(error) from error
             finally:
                 sender.cancel()
                 call.cancel()
                 await asyncio.gather(sender, return_exceptions=True)
+
+
+async def _read(call: "StreamCall") -> service_pb.StreamClassifyTextResponse | None:
+    """The next message; None at the end."""
+    try:
+        message = await call.read()
+    except asyncio.CancelledError as error:
+        raise _cancelled(error) from None
+    ended = message is grpc.aio.EOF  # type: ignore[attr-defined]
+    return None if ended else cast("service_pb.StreamClassifyTextResponse", message)
 
 
 def _cancelled(error: asyncio.CancelledError) -> BaseException:

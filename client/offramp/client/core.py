@@ -35,9 +35,9 @@ def text_input(text: Text) -> pb.TextInput:
     try:
         message = pb.TextInput(text=first, text_pair=second)
     except UnicodeEncodeError as error:
-        at = error.start + 1
+        field = "text" if error.object == first else "text_pair"
         raise InvalidRequestError(
-            f"text: character {at} is half of one, or a byte that is not UTF-8; mend it"
+            f"{field}: character {error.start + 1} is half of one, or a byte that is not UTF-8"
         ) from error
     if (size := message.ByteSize()) > LONGEST_TEXT:
         raise InvalidRequestError(

@@ -5,6 +5,8 @@ precision; they are computed with in the type the caller asks for. Nothing is ev
 """
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,10 +105,13 @@ def save_calibration(calibration: Calibration, directory: Path) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.part")
+    """Write a file whole or not at all, where a link leads if it is one."""
+    path = path.resolve()
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

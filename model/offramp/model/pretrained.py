@@ -64,9 +64,7 @@ def load_pretrained(name: str) -> PretrainedEncoder:
     """
     if is_checkpoint(Path(name)):
         return _encoder_of(load_checkpoint(Path(name)))
-    first, slash, _ = name.partition("/")
-    here = name.startswith((".", "/", "~")) or (slash and Path(first).is_dir())
-    if here and not Path(name).is_dir():
+    if _meant_here(name) and not Path(name).is_dir():
         raise UnsupportedEncoderError(f"cannot load the encoder {name!r}: no such directory")
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -107,6 +105,14 @@ def load_pretrained(name: str) -> PretrainedEncoder:
         else None
     )
     return PretrainedEncoder(shape, rename_weights(shape, state), backend.to_str(), pooler)
+
+
+def _meant_here(name: str) -> bool:
+    """Whether a name is a path, not the hub's: it begins as one, or other encoders lie there."""
+    first, slash, _ = name.partition("/")
+    return name.startswith((".", "/", "~")) or (
+        bool(slash) and any(Path(first).glob("*/config.json"))
+    )
 
 
 def _encoder_of(checkpoint: Checkpoint) -> PretrainedEncoder:

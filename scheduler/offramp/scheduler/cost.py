@@ -9,9 +9,9 @@ finds the step size of least time per token.
 Two things keep it steady. A step counts as at most `CLIP` times longer or shorter than predicted,
 so one outlier moves a knot by little. And the knots of a stage share a *pace*, the recent mean of
 actual over predicted: when another process takes a core, a few steps of any size correct the
-prediction of all sizes, those long unseen included. A pace that lasts becomes the knots': it
-fades, for nothing else tells it from them, and of noise alone the one would fall for ever as the
-others rise.
+prediction of all sizes, those long unseen included. A pace that lasts becomes that of
+the knots that are seen; the others are as before again. It fades, for nothing else tells it from
+them, and of noise alone the one would fall for ever as the others rise.
 """
 
 from bisect import bisect_left
@@ -22,6 +22,8 @@ CLIP = 2.0
 
 MEMORY = 0.05
 """Weight of a new step in its knot, once the knot has seen 1 / MEMORY."""
+
+MOST_MEMORY = 0.25
 
 PACE = 2.0
 """A new step weighs so many times more in the pace: it follows a change within some ten steps."""
@@ -140,10 +142,13 @@ class StageCost:
 class CostModel:
     """The cost of every stage; `error` is the recent mean of |actual - predicted| / actual.
 
-    A new step has the weight `memory` in what is learned; with 0 all steps weigh alike.
+    A new step has the weight `memory` in what is learned; with 0 all steps weigh alike. Raises
+    ValueError of one above MOST_MEMORY, with which pace and knots would follow noise apart.
     """
 
     def __init__(self, stages: int, memory: float = MEMORY) -> None:
+        if not 0 <= memory <= MOST_MEMORY:
+            raise ValueError(f"memory must be 0 to {MOST_MEMORY}, not {memory}")
         self._stages = [StageCost(memory) for _ in range(stages)]
         self._reading = [0.0] * stages
         self.error = 0.0

@@ -10,6 +10,8 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from weakref import ref
 
+import torch
+
 from offramp.model.exits import MultiExitModel
 from offramp.server.config import ServerConfig
 from offramp.server.drain import OpenCalls, stop_server
@@ -136,9 +138,9 @@ async def serve(config: ServerConfig, starter: Starter, telemetry: Telemetry = O
     with _signals_end_it(sys.exit):
         try:
             app = App(config, telemetry)
-        except (RuntimeError, MemoryError) as error:  # torch's for a lack of memory, too
-            cause = str(error).partition("\n")[0] or "no memory"
-            raise ValueError(f"models and slots do not come up on this machine: {cause}") from error
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            cause = str(error).partition("\n")[0]
+            raise ValueError(f"too little memory for models and slots: {cause}") from error
         await starter.loaded()
     signalled = asyncio.Event()
     for signal_number in SIGNALS:

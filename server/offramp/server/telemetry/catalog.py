@@ -143,7 +143,10 @@ CATALOG: tuple[Metric, ...] = (
         "offramp.device.memory.used", "By", ("offramp.device",),
         "Memory used: resident on a CPU, reserved by torch on a GPU",
     ),
-    _gauge("offramp.device.memory.limit", "By", ("offramp.device",), "Memory of the device"),
+    _gauge(
+        "offramp.device.memory.limit", "By", ("offramp.device",),
+        "Memory of the device, or that a control group allows if it is less",
+    ),
     _counter(
         "offramp.shadow.comparisons", "{request}", (MODEL, EXIT, "offramp.shadow.agrees"),
         "Answers of early exits compared with full depth's",

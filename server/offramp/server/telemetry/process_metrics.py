@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -53,14 +54,21 @@ def watch_memory(registry: Registry, device: torch.device) -> None:
 
 
 def allowed_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may have: the machine's, or its control group's if fewer."""
-    whole = os.sysconf("SC_PHYS_PAGES") * PAGE
-    try:
-        group = (root / "proc/self/cgroup").read_text(encoding="utf-8").rpartition("::")[2].strip()
-        limit = (root / "sys/fs/cgroup" / group.lstrip("/") / "memory.max").read_text("ascii")
-        return min(whole, int(limit))
-    except (OSError, ValueError):  # no such groups, or no limit
-        return whole
+    """Bytes that this process may have: the machine's, or those of a control group that has fewer.
+
+    It is in one, which is in another, and so on (version 2 of control groups).
+    """
+    allowed = os.sysconf("SC_PHYS_PAGES") * PAGE
+    top = root / "sys/fs/cgroup"
+    with suppress(OSError):
+        told = (root / "proc/self/cgroup").read_text(encoding="utf-8")
+        own = top / told.rpartition("::")[2].strip().lstrip("/")
+        for group in (own, *own.parents):
+            with suppress(OSError, ValueError):  # the topmost has no such file, others no limit
+                allowed = min(allowed, int((group / "memory.max").read_text("ascii")))
+            if group == top:
+                break
+    return allowed
 
 
 def _resident() -> float | None:
