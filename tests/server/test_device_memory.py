@@ -39,16 +39,15 @@ def test_a_cpus_is_the_process_among_all_there_is() -> None:
 def test_a_cpus_is_what_its_control_group_may_have(tmp_path: Path) -> None:
     whole = allowed_memory(tmp_path)  # without control groups
     assert whole == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name, said in {
-        "proc/self/cgroup": "0::/system.slice/offramp.service\n",
-        "sys/fs/cgroup/system.slice/offramp.service/memory.max": "max\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(said)
+    own = tmp_path / "sys/fs/cgroup/system.slice/offramp.service"
+    own.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/system.slice/offramp.service\n")
+    (own / "memory.max").write_text("max\n")
     assert allowed_memory(tmp_path) == whole
-    (tmp_path / name).write_text("1048576\n")
+    (own / "memory.max").write_text("1048576\n")
     assert allowed_memory(tmp_path) == 2**20
-    (tmp_path / "sys/fs/cgroup/system.slice/memory.max").write_text("4096\n")
+    (own.parent / "memory.max").write_text("4096\n")
     assert allowed_memory(tmp_path) == 4096
 
 

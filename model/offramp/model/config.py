@@ -100,8 +100,6 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must be two or more different names, not {self.labels}")
-        if not all(isinstance(label, str) for label in self.labels):
-            raise ValueError(f"labels must be names, not {self.labels}")
         layers = self.exit_layers
         if not layers or list(layers) != sorted(set(layers)) or layers[0] < 1:
             raise ValueError(f"exit layers must ascend from 1 or more, not {layers}")
@@ -134,6 +132,8 @@ class ModelConfig:
         known = dict(_known_fields(cls, {"pairs": None, **values}))
         known["encoder"] = EncoderConfig.from_dict(known["encoder"])
         known["labels"] = tuple(known["labels"])
+        if not all(isinstance(label, str) for label in known["labels"]):
+            raise ValueError(f"labels must be names, not {known['labels']}")
         known["exit_layers"] = tuple(known["exit_layers"])
         known["pooling"] = Pooling(known["pooling"])
         return cls(**known)
