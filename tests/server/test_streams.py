@@ -150,7 +150,7 @@ async def test_what_cannot_be_sent_fails_in_its_place(tmp_path: Path) -> None:
         unicode, length = outcomes[1:3]
         assert isinstance(unicode, OfframpError)
         assert isinstance(length, OfframpError)
-        assert "Unicode" in str(unicode)
+        assert "not UTF-8" in str(unicode)
         assert "5000" in str(length)
 
 
