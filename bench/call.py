@@ -119,6 +119,7 @@ async def in_a_loop(models: ModelRegistry, messages: Sequence[bytes]) -> dict[st
 async def _serve(checkpoint: Path, messages: Sequence[bytes], pipe: Connection) -> None:
     app = App(instant_config(checkpoint), make_backend=InstantBackend)
     ours = await app.start()
+    settle()  # as `serve` does
     await in_a_loop(app.models, messages)
     looped = await in_a_loop(app.models, messages)
     addresses: dict[str, tuple[str, str]] = {}
@@ -132,7 +133,7 @@ async def _serve(checkpoint: Path, messages: Sequence[bytes], pipe: Connection) 
         addresses[name] = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", "/rung.Rung/Call"
         await server.start()
         servers.append(server)
-    settle()  # as `serve` does
+    settle()
     pipe.send((looped, {**addresses, WHOLE: (ours, CLASSIFY)}))
     await asyncio.to_thread(pipe.recv)
     for server in servers:
