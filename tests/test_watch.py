@@ -18,7 +18,8 @@ from rich.console import Console
 from service import word_service
 
 from offramp.cli.endpoint import metrics_addresses
-from offramp.cli.figures import Figures, Scrape
+from offramp.cli.figures import Figures
+from offramp.cli.scrape import Scrape
 from offramp.cli.screen import sparkline
 from offramp.cli.watch import Watch, main
 from offramp.server.telemetry.setup import configure

@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import suppress
 from ipaddress import AddressValueError, IPv6Address
 
-from offramp.cli.figures import Scrape
+from offramp.cli.scrape import Scrape
 
 PORT = 9464
 UNANSWERED = (OSError, http.client.HTTPException, ValueError)

@@ -13,7 +13,8 @@ from rich.console import Group
 from rich.live import Live
 
 from offramp.cli.endpoint import PORT, Endpoint, metrics_addresses
-from offramp.cli.figures import Figures, Scrape
+from offramp.cli.figures import Figures
+from offramp.cli.scrape import Scrape
 from offramp.cli.screen import first_screen, screen
 from offramp.cli.table import console
 
