@@ -1,14 +1,16 @@
 """The client for asyncio programs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import grpc.aio
 
 from offramp.client import core
+from offramp.client.aio_errors import cancelled, translated
+from offramp.client.aio_stream import outcomes
 from offramp.client.answer import Answer, ModelInfo
 from offramp.client.channel import (
     DEFAULT_TIMEOUT,
@@ -18,8 +20,8 @@ from offramp.client.channel import (
     timeout_of,
 )
 from offramp.client.core import Text
-from offramp.client.errors import OfframpError, UnavailableError, error_from_call
-from offramp.client.exchange import WINDOW, Exchange, refuse_one
+from offramp.client.errors import OfframpError
+from offramp.client.exchange import Exchange, refuse_one
 from offramp.client.options import Options, options_message
 from offramp.client.tracing import (
     CLASSIFY_TEXT,
@@ -28,7 +30,6 @@ from offramp.client.tracing import (
     STREAM_CLASSIFY_TEXT,
     call_span,
 )
-from offramp.v1 import classifier_service_pb2 as service_pb
 from offramp.v1 import model_service_pb2 as models_pb
 from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceStub
 from offramp.v1.model_service_pb2_grpc import ModelServiceStub
@@ -36,10 +37,6 @@ from offramp.v1.model_service_pb2_grpc import ModelServiceStub
 if TYPE_CHECKING:
     from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceAsyncStub
     from offramp.v1.model_service_pb2_grpc import ModelServiceAsyncStub
-
-    StreamCall = grpc.aio.StreamStreamCall[
-        service_pb.StreamClassifyTextRequest, service_pb.StreamClassifyTextResponse
-    ]
 
 CLOSED = "this client is closed; make another"
 
@@ -194,9 +191,9 @@ class AsyncClient:
             try:
                 return await method(request, timeout=seconds, metadata=metadata)
             except asyncio.CancelledError as error:
-                raise _cancelled(error) from None
+                raise cancelled(error) from None
             except grpc.aio.AioRpcError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
             except grpc.aio.UsageError as error:
                 raise ValueError(CLOSED) from error
 
@@ -214,88 +211,7 @@ class AsyncClient:
                 )
             except grpc.aio.UsageError as error:
                 raise ValueError(CLOSED) from error
-            room = asyncio.Semaphore(WINDOW)
-            sender = asyncio.create_task(_send(call, texts, exchange, room))
-            try:
-                while (response := await _read(call)) is not None:
-                    for outcome in exchange.incoming(response):
-                        room.release()
-                        if isinstance(outcome, OfframpError) and not return_errors:
-                            raise outcome
-                        yield outcome
-                await sender
-            except grpc.aio.AioRpcError as error:
-                raise _translated(error) from error
-            finally:
-                sender.cancel()
-                call.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
-
-
-async def _read(call: "StreamCall") -> service_pb.StreamClassifyTextResponse | None:
-    """The next message; None at the end."""
-    try:
-        message = await call.read()
-    except asyncio.CancelledError as error:
-        raise _cancelled(error) from None
-    ended = message is grpc.aio.EOF  # type: ignore[attr-defined]
-    return None if ended else cast("service_pb.StreamClassifyTextResponse", message)
-
-
-def _cancelled(error: asyncio.CancelledError) -> BaseException:
-    """What to raise: the error of a task that was cancelled; else the client was closed."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        return error
-    return UnavailableError("this client was closed during the call", grpc.StatusCode.CANCELLED)
-
-
-async def _send(
-    call: "StreamCall",
-    texts: Iterable[Text] | AsyncIterable[Text],
-    exchange: Exchange,
-    room: asyncio.Semaphore,
-) -> None:
-    """Send texts as they come, whatever is there in one message, until they end."""
-    ready: asyncio.Queue[service_pb.CorrelatedInput | None] = asyncio.Queue()
-
-    async def read() -> None:
-        try:
-            async for text in _each(texts):
-                await room.acquire()
-                ready.put_nowait(exchange.outgoing(text))
-        finally:
-            ready.put_nowait(None)
-
-    def more() -> service_pb.CorrelatedInput | None:
-        if ready.empty():
-            return None
-        item = ready.get_nowait()
-        if item is None:
-            ready.put_nowait(None)  # the end, for the loop to find
-        return item
-
-    reader = asyncio.create_task(read())
-    try:
-        while (first := await ready.get()) is not None:
-            # A call that has ended takes no more; whoever reads it learns why.
-            with suppress(asyncio.InvalidStateError):
-                await call.write(exchange.message(first, more))
-        await call.done_writing()
-        await reader
-    finally:
-        reader.cancel()
-
-
-async def _each(texts: Iterable[Text] | AsyncIterable[Text]) -> AsyncIterator[Text]:
-    if isinstance(texts, AsyncIterable):
-        async for text in texts:
-            yield text
-    else:
-        for text in texts:
-            yield text
-
-
-def _translated(error: grpc.aio.AioRpcError) -> OfframpError:
-    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata())
-    return error_from_call(error.code(), error.details(), metadata)
+            own = outcomes(call, texts, exchange, return_errors=return_errors)
+            async with aclosing(own):  # whoever closes this closes the call
+                async for outcome in own:
+                    yield outcome
