@@ -26,6 +26,8 @@ class Deadlines:
 
     def waiting_before(self, time: float) -> list[Request]:
         """Requests in lines whose deadline is before `time`, soonest first."""
+        if not self.held:
+            return []
         entries = list(self._heap.leaving(below=time))
         for entry in entries:
             self._heap.restore(entry)
@@ -35,7 +37,7 @@ class Deadlines:
     @property
     def most_urgent(self) -> Request | None:
         """Whose deadline is next, if it waits in a line for something only a step can give it."""
-        entry = self._heap.first()
+        entry = self._heap.first() if self.held else None
         if entry is None:
             return None
         request = entry[2]

@@ -307,8 +307,6 @@ class Scheduler:
     def _drop_late(self, now: float, horizon: float) -> list[Departure]:
         """Let those go who wait in a line and whose deadline comes before the horizon."""
         departures: list[Departure] = []
-        if not self._deadlines.held:
-            return departures
         for request in self._deadlines.waiting_before(horizon):
             self._lines.of[request.stage].remove(request)
             departures.append(self._depart(request, late(request, now, horizon)))

@@ -36,10 +36,8 @@ class Turn:
         """
         full = self._workers.free <= 0
         stage = self._lines.choose(now, self._slots.free, full=full)
-        if stage is None or not self._deadlines.held:
-            return stage, None
         urgent = self._deadlines.most_urgent
-        if urgent is None or self._lines.overdue(stage):
+        if stage is None or urgent is None or self._lines.overdue(stage):
             return stage, None
         if urgent.stage == 0 and not self._slots.free:
             return stage, None
