@@ -22,7 +22,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ async def ends(server: Server, texts: list[str], rate: float) -> Record:
     before = [sample for sample in ending if sample.sent < signalled - ON_ITS_WAY]
     after = [sample for sample in ending if sample.sent >= signalled - ON_ITS_WAY]
     parts = {"calm": calm, "swapping": swapping, "before sigterm": before, "at sigterm": after}
-    told = {name: asdict(summarize(samples)) for name, samples in parts.items()}
+    told = {name: summarize(samples).to_dict() for name, samples in parts.items()}
     kept = ("messages", "answered", "errors", "p50", "p99", "longest")
     found: Record = {name: {key: one[key] for key in kept} for name, one in told.items()}
     found |= {"rate": rate, "swaps": server.lines("offramp.swap"), "drain_s": took}

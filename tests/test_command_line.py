@@ -60,6 +60,8 @@ def test_texts_come_from_arguments_files_and_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\neasy\n")))
     assert run(*common) == 0
     assert [one["text"] for one in parsed(capsys)] == ["fine", "easy"]
+    assert run(*common, "--file", records, records, "--file", records) == 0
+    assert [one.get("text_pair") for one in parsed(capsys)] == [None, "easy"] * 3
 
 
 def parsed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -100,7 +102,7 @@ def test_a_table_for_a_person(checkpoint: Path, capsys: pytest.CaptureFixture[st
         (("--checkpoint", "nowhere", "x"), "nowhere: no such checkpoint directory"),
         (("--address", "127.0.0.1:1", "x"), "Connection refused"),
         (("--file", "nowhere.txt"), "No such file or directory: 'nowhere.txt'"),
-        (("--file", "nowhere.txt", "x"), "not both"),
+        (("x", "--file", "nowhere.txt"), "not both"),
         (("--file", "{tmp}/empty.txt"), "there is no text; give one a line"),
         (("--file", "{tmp}/table.csv"), "table.csv: give a text a line, or .jsonl of objects"),
         (("--file", "{tmp}/deep.JSONL"), "deep.JSONL:1: is not readable as JSON"),

@@ -205,6 +205,38 @@ def test_streams_of_a_server_that_has_none_are_refused(
         assert "leave out --stream" in said
 
 
+class Lost(Echo):
+    """A server that dies of its first stream."""
+
+    async def classify(self, text: str) -> Reply:
+        if self.held < 0:
+            raise ConnectionError("nobody is there")
+        return await super().classify(text)
+
+    async def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        self.held = -1
+        async for text in texts:
+            raise ConnectionError(text)
+        yield 0, LookupError()
+
+
+def test_a_server_that_is_lost_on_the_way_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, figures = tmp_path / "texts", tmp_path / "figures.json"
+    texts.write_text("film\n")
+    where = ["--texts", str(texts), "--adapter", f"{__name__}:Lost", "--address", "host:1"]
+    load = ["--stream", "--rate", "100", "--seconds", "0.1", "--json", str(figures)]
+    assert bench.main([*where, *load]) == 1
+    told = capsys.readouterr()
+    assert "host:1 no longer answers: nobody is there" in told.err
+    assert "nan" not in told.out
+    summary = json.loads(figures.read_text(), parse_constant=pytest.fail)["summary"]
+    assert (summary["answered"], summary["p99"]) == (0, None)
+
+
 async def test_a_real_server_unary_and_stream(tmp_path: Path) -> None:
     async with word_service(tmp_path) as service:
         target = OfframpTarget(service.address, 30.0, Options(threshold=0.85))
@@ -271,6 +303,7 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (("--in-flight", "2", "--pattern", "bursty"), "leave it or --in-flight out"),
         (("--json", "nowhere/x.json"), "there is no directory nowhere"),
         (("--plot", "nowhere/x.svg"), "there is no directory nowhere"),
+        (("--plot", "x.png"), "its name must end in .svg"),
         (("--trace", "{tmp}/trace"), "must hold times, finite ones"),
         (("--adapter", "os:getcwd"), "makes nothing of an address"),
         (("--address", "127.0.0.1:65536"), "must be HOST:PORT"),

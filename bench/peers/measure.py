@@ -146,7 +146,7 @@ class Bench:
         cost = (server.cpu_seconds() - before) * 1e3 / max(1, len(busy))
         found = await saturation(target, self.texts, self.seconds, self.steps)
         return {
-            "one_in_flight": asdict(alone),
+            "one_in_flight": alone.to_dict(),
             "cpu_ms_per_answer": cost,
             "saturation": asdict(found),
         }
@@ -155,5 +155,5 @@ class Bench:
         found: Figures = {"rate": rate}
         for pattern in Pattern:
             due = arrivals(pattern, rate, self.seconds, seed=7)
-            found[pattern.value] = asdict(summarize(await open_loop(target, self.texts, due)))
+            found[pattern.value] = summarize(await open_loop(target, self.texts, due)).to_dict()
         return found

@@ -127,11 +127,14 @@ def test_a_report_on_few_rows_tells_each_once_and_takes_any_label(directory: Pat
     figure = svg(exits_by_group([("$10_$ (50% right)", (0.5, 0.5))], (1, 2)))
     assert figure.startswith("<svg")
     few = directory / "few.jsonl"
-    few.write_text("".join(f'{{"text": "film {word}", "label": 0}}\n' for word in WORDS[:5]))
+    few.write_text("".join(f'{{"text": "film {word}", "label": 0}}\n' for word in WORDS[:3]))
+    more = directory / "more.jsonl"
+    more.write_text("".join(f'{{"text": "film {word}", "label": 0}}\n' for word in WORDS[3:5]))
     out = directory / "out.html"
-    common = ["--checkpoint", str(directory / "tiny"), "--data", str(few), "--timed-rows", "0"]
-    assert evaluate_command([*common, "--html", str(out)]) == 0
+    common = ["--checkpoint", str(directory / "tiny"), "--data", str(few), str(more)]
+    assert evaluate_command([*common, "--timed-rows", "0", "--html", str(out)]) == 0
     page = out.read_text()
+    assert "few.jsonl, more.jsonl" in page
     assert [page.count(f"film {word}<") for word in WORDS[:5]] == [2] * 5
 
 
@@ -149,10 +152,10 @@ def test_copies_among_the_examples_of_a_promise_are_told(
 ) -> None:
     once = [f'{{"text": "film {"easy " * at}", "label": {at % 2}}}\n' for at in range(30)]
     data = directory / "copies.jsonl"
-    common = ["--checkpoint", str(directory / "tiny"), "--data", str(data)]
+    data.write_text("".join(once))
+    common = ["--checkpoint", str(directory / "tiny"), "--data"]
     for copies, told in ((1, False), (3, True)):
-        data.write_text("".join(once * copies))
-        assert calibrate(common) == 0
+        assert calibrate([*common, *[str(data)] * copies]) == 0
         assert ("60 examples repeat others" in capsys.readouterr().out) is told
 
 

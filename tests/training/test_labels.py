@@ -193,5 +193,9 @@ def test_labels_split_over_files(tmp_path: Path) -> None:
         load_datasets([yes, no])
     with pytest.raises(DataError, match=r"no.jsonl:1: .*of .*both.jsonl, and a labels.json beside"):
         load_datasets([both, no])
+    named = load_datasets([yes, no], labels=("no", "yes"))
+    assert [example.label for example in named.examples] == [1, 0]
+    with pytest.raises(DataError, match=r"yes.jsonl:1: label 'yes' is not one of \['no', 'or'\]$"):
+        load_datasets([no, yes], labels=("no", "or"))
     declare(tmp_path, ["no", "yes"])
     assert [example.label for example in load_datasets([yes, no]).examples] == [1, 0]

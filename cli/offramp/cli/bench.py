@@ -39,14 +39,14 @@ def main(arguments: Sequence[str]) -> int:
     args = parse(arguments, __doc__)
     try:
         check_file(args.json)
-        check_file(args.plot)
+        check_file(args.plot, (".svg",))
         check(args)
         texts = read_texts(args.texts)
         trace = read_trace(args.trace) if args.trace else None
         target = InTurn(_target(args) for _ in range(args.connections))
         before = yardstick()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            samples, found = runner.run(_load(target, texts, trace, args))
+            samples, found, lost = runner.run(_load(target, texts, trace, args))
     except (OSError, ValueError) as error:
         print(f"offramp bench: {error}", file=sys.stderr)
         return 1
@@ -58,16 +58,19 @@ def main(arguments: Sequence[str]) -> int:
                 **circumstances(),
                 "yardstick_gflops": [before, yardstick()],
                 "arguments": given,
-                "summary": asdict(summary),
+                "summary": summary.to_dict(),
                 "saturation": asdict(found) if found else None,
             }
-            args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            written = json.dumps(record, indent=1, allow_nan=False)
+            args.json.write_text(written + "\n", encoding="utf-8")
         if args.plot and summary.answered:
             drawn = latency_plot(str(args.address), {"all": samples})
             args.plot.write_text(drawn, encoding="utf-8")
     finally:
         _print(summary, found)
-    return 0 if summary.answered else 1
+    if lost:
+        print(f"offramp bench: {lost}", file=sys.stderr)
+    return 0 if summary.answered and not lost else 1
 
 
 def read_texts(path: Path) -> list[str]:
@@ -94,7 +97,8 @@ def first_of(text: Text) -> str:
 
 async def _load(
     target: Target, texts: Sequence[str], trace: list[float] | None, args: argparse.Namespace
-) -> tuple[list[Sample], Saturation | None]:
+) -> tuple[list[Sample], Saturation | None, str]:
+    """What was sent, the saturation if that was looked for, and how the server was lost, if so."""
     async with target:
         try:
             await target.classify(texts[0])
@@ -103,20 +107,31 @@ async def _load(
             did = "refuses the first text" if refused else "does not answer"
             raise ValueError(f"{args.address} {did}: {error}") from error
         await closed_loop(target, texts, 1, WARM_UP_SECONDS)
-        if args.saturate and not args.stream:
-            found = await saturation(target, texts, args.seconds)
-            due = arrivals(Pattern.POISSON, max(found.rate, 1.0), args.seconds)
-            return await open_loop(target, texts, due), found
-        if args.saturate:
-            return await saturated_stream(target, texts, args.seconds, args.streams), None
-        if args.in_flight is not None:
-            return await closed_loop(target, texts, args.in_flight, args.seconds), None
-        rate = RATE if args.rate is None else args.rate
-        pattern = Pattern(args.pattern or Pattern.POISSON)
-        due = trace or arrivals(pattern, rate, args.seconds, args.seed)
-        if args.stream:
-            return await open_loop_stream(target, texts, due, args.streams), None
-        return await open_loop(target, texts, due), None
+        samples, found = await _measured(target, texts, trace, args)
+        try:
+            await target.classify(texts[0])
+        except Exception as error:  # noqa: BLE001 - as any that it is counted by
+            return samples, found, f"{args.address} no longer answers: {error}"
+        return samples, found, ""
+
+
+async def _measured(
+    target: Target, texts: Sequence[str], trace: list[float] | None, args: argparse.Namespace
+) -> tuple[list[Sample], Saturation | None]:
+    if args.saturate and not args.stream:
+        found = await saturation(target, texts, args.seconds)
+        due = arrivals(Pattern.POISSON, max(found.rate, 1.0), args.seconds)
+        return await open_loop(target, texts, due), found
+    if args.saturate:
+        return await saturated_stream(target, texts, args.seconds, args.streams), None
+    if args.in_flight is not None:
+        return await closed_loop(target, texts, args.in_flight, args.seconds), None
+    rate = RATE if args.rate is None else args.rate
+    pattern = Pattern(args.pattern or Pattern.POISSON)
+    due = trace or arrivals(pattern, rate, args.seconds, args.seed)
+    if args.stream:
+        return await open_loop_stream(target, texts, due, args.streams), None
+    return await open_loop(target, texts, due), None
 
 
 def _target(args: argparse.Namespace) -> Target:
@@ -136,10 +151,11 @@ def _print(summary: Summary, found: Saturation | None) -> None:
         print(f"saturation   {found.rate:.1f} texts/s ({found.closed_loop:.1f} in a closed loop)")
     print(f"answered     {summary.answered} of {summary.messages} in {summary.seconds:.1f} s")
     print(f"throughput   {summary.answered_per_second:.1f} texts/s")
-    print(
-        f"latency ms   p50 {summary.p50:.2f}  p90 {summary.p90:.2f}  p99 {summary.p99:.2f}"
-        f"  mean {summary.mean:.2f}  longest {summary.longest:.2f}"
-    )
+    if summary.answered:
+        print(
+            f"latency ms   p50 {summary.p50:.2f}  p90 {summary.p90:.2f}  p99 {summary.p99:.2f}"
+            f"  mean {summary.mean:.2f}  longest {summary.longest:.2f}"
+        )
     for name, count in summary.errors.items():
         print(f"error        {name}: {count}")
     for exit_index, count in summary.exits.items():

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
 from offramp.model.rules import RuleKind
 from offramp.training.calibrate import CalibrationConfig, CalibrationReport, calibrate
-from offramp.training.data import load_dataset, load_unlabelled
+from offramp.training.data import load_datasets, load_unlabelled
 from offramp.training.evaluate import best_device
 from offramp.training.plots import reliability
 from offramp.training.records import DataError
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         check_directory(args.checkpoint)
         columns = columns_of(args)
         labels, pairs = checkpoint.config.labels, checkpoint.config.pairs
-        dataset = load_dataset(args.data, labels, columns, pairs=pairs)
+        dataset = load_datasets(args.data, columns, labels, pairs=pairs)
         unlabelled = load_unlabelled(args.unlabelled, columns, pairs=pairs)
         report = calibrate(checkpoint, dataset, config, unlabelled)
     except (DataError, ModelError, ValueError) as error:
@@ -125,14 +126,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="directory; its exits.json is replaced")
-    add("--data", required=True, metavar="SOURCE", help="labelled text, not trained on")
+    many: Any = {"nargs": "+", "action": "extend"}
+    add("--data", **many, required=True, metavar="SOURCE", help="labelled text, not trained on")
     add_columns(add)
     add("--rule", type=RuleKind, choices=list(RuleKind), default=DEFAULTS.rule)
     add("--budget", type=float, help="mean layers to tune a threshold for each exit to")
     add(
         "--unlabelled",
-        nargs="+",
-        action="extend",
+        **many,
         default=[],
         help="texts to tune a threshold for each exit on, for agreement with full depth: with a"
         " budget the most that it buys, without one the fewest layers at which no more than"

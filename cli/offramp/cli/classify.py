@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _texts(args: argparse.Namespace) -> Iterable[Text]:
     if args.texts:
         return list(args.texts)
     if args.file:
-        return read_file(args.file)
+        return chain.from_iterable(map(read_file, args.file))
     if sys.stdin is None or sys.stdin.isatty():
         raise ValueError("give texts, or --file FILE, or pipe texts in, one a line")
     return read_stream(sys.stdin)
@@ -173,7 +174,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("texts", nargs="*", metavar="TEXT", help="single; without any, --file or standard input")
-    add("--file", type=Path, help="a text a line, or .jsonl with text and text_pair; each also .gz")
+    add(
+        "--file",
+        type=Path,
+        nargs="+",
+        action="extend",
+        help="a text a line, or .jsonl with text and text_pair; each also .gz",
+    )
     add("--json", action="store_true", help="print one JSON object a line, as answers come")
 
     server = parser.add_argument_group("where")

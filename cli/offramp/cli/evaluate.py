@@ -14,7 +14,7 @@ from offramp.cli.table import console
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.errors import ModelError
 from offramp.training.clock import Timing
-from offramp.training.data import load_dataset
+from offramp.training.data import load_datasets
 from offramp.training.evaluate import Evaluation, Point, best_device, evaluate
 from offramp.training.plots import curves
 from offramp.training.records import DataError
@@ -33,9 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         check_file(args.html)
         checkpoint = load_checkpoint(args.checkpoint, best_device())
         columns = columns_of(args)
-        dataset = load_dataset(
-            args.data, checkpoint.config.labels, columns, pairs=checkpoint.config.pairs
-        )
+        labels, pairs = checkpoint.config.labels, checkpoint.config.pairs
+        dataset = load_datasets(args.data, columns, labels, pairs=pairs)
     except (DataError, ModelError, ValueError) as error:
         print(f"offramp evaluate: {error}", file=sys.stderr)
         return 1
@@ -49,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         if args.png:
             curves(evaluation, clock=args.timed_rows > 0).savefig(args.png, dpi=150)
         if args.html:
-            page = report(evaluated, checkpoint, dataset, Path(args.data).name)
+            names = ", ".join(Path(source).name for source in args.data)
+            page = report(evaluated, checkpoint, dataset, names)
             args.html.write_text(page, encoding="utf-8")
     finally:
         screen = console()
@@ -134,7 +134,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True)
-    add("--data", required=True, metavar="SOURCE", help="labelled text, as `offramp train` reads")
+    add(
+        "--data",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="SOURCE",
+        help="labelled text, as `offramp train` reads",
+    )
     add_columns(add)
     add("--json", type=Path, help="write every figure here")
     add("--png", type=Path, help="draw the curves here")

@@ -90,11 +90,18 @@ def load_dataset(
     return _load(source, labels, columns, seen, pairs=pairs)
 
 
-def load_datasets(sources: Sequence[str | Path], columns: Columns = COLUMNS) -> Dataset:
-    """Read several sources as one; all have the labels of the first."""
+def load_datasets(
+    sources: Sequence[str | Path],
+    columns: Columns = COLUMNS,
+    labels: Sequence[str] | None = None,
+    *,
+    pairs: bool | None = None,
+) -> Dataset:
+    """Read several sources as one; where `labels` are not given all have those of the first."""
     first, *others = sources
     advice = f"; all sources have the labels of {first}, and a labels.json beside it can name them"
-    dataset = _load(first, None, columns, advice=advice if others else "")
+    advice = advice if others and labels is None else ""
+    dataset = _load(first, labels, columns, pairs=pairs, advice=advice)
     examples = list(dataset.examples)
     for source in others:
         other = _load(source, dataset.labels, columns, pairs=dataset.pairs, advice=advice)

@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from offramp.cli.load.run import Sample
 
@@ -38,6 +39,13 @@ class Summary:
     late_p99: float
     exits: dict[int, int]
     mean_layers: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which knows no NaN: None where nothing was answered."""
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in asdict(self).items()
+        }
 
 
 def percentile(ascending: Sequence[float], share: float) -> float:
