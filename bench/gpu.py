@@ -52,10 +52,10 @@ from gpu_subjects import (  # noqa: E402
 )
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
+from offramp.model.device_stages import stages_of  # noqa: E402
 from offramp.model.precision import Precision  # noqa: E402
 from offramp.model.resident import ResidentStages  # noqa: E402
 from offramp.model.tokenizer import Tokens  # noqa: E402
-from offramp.server.device import stages_of  # noqa: E402
 from offramp.server.garbage import settle  # noqa: E402
 
 PARTS = ("equality", "stages", "engine", "peer", "processes")

@@ -13,6 +13,7 @@ from tiny import tiny_checkpoint, word
 
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import Pooling
+from offramp.model.device_stages import stages_of
 from offramp.model.exits import MultiExitModel
 from offramp.model.packing import PackedTokens
 from offramp.model.precision import Precision
@@ -22,7 +23,7 @@ from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.reading import Reading
 from offramp.scheduler.request import Request, Terms
-from offramp.server.device import DeviceBackend, stages_of
+from offramp.server.device import DeviceBackend
 
 CPU = torch.device("cpu")
 

@@ -5,74 +5,30 @@ memory of its own, and its readings are copied to memory of its own right behind
 can be in flight and none overwrites another's.
 """
 
-import logging
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from offramp.model.checkpoint import Checkpoint
+from offramp.model.device_stages import stages_of
 from offramp.model.graphs import EagerSteps, GraphedSteps, length_of
 from offramp.model.packing import end_to_end, types_of
 from offramp.model.precision import Precision
-from offramp.model.resident import (
-    LABEL,
-    PROBABILITIES,
-    SCORE,
-    TOKENS_A_ROW,
-    ResidentStages,
-    rows_of,
-    token_buckets,
-)
+from offramp.model.resident import PROBABILITIES, TOKENS_A_ROW, rows_of, token_buckets
 from offramp.model.rules import RuleKind
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
-from offramp.scheduler.reading import Reading, StepReadings
+from offramp.scheduler.reading import Reading
 from offramp.scheduler.request import Request
-
-logger = logging.getLogger(__name__)
-
-Numbers = np.ndarray[tuple[int], np.dtype[np.int32]]
-Table = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+from offramp.server.device_step import LaunchedStep, Numbers, StepMemory
 
 STEPS_IN_FLIGHT = 2
 """Steps that buffers are made for at the start; more get theirs when they first come."""
 
 MOST_NUMBERS = 2**31 - 1
 """Queries, keys and values of a step: kernels count where they lie in 32 bits."""
-
-
-class _Buffers:
-    """Host memory of one step: what goes up and what comes down, and when it is there."""
-
-    def __init__(self, bucket: int, columns: int, *, cuda: bool) -> None:
-        self._told = torch.zeros(length_of(bucket), dtype=torch.int32, pin_memory=cuda)
-        self._readings = torch.zeros(rows_of(bucket), columns, pin_memory=cuda)
-        self.numbers = self._told.numpy()
-        self.table = self._readings.numpy()
-        self.done = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
-        self._ways_up: dict[int, tuple[Tensor, Tensor]] = {}
-        self._ways_down: dict[int, Tensor] = {}
-
-    def send(self, count: int, target: Tensor) -> None:
-        """Start to copy so many numbers to the device."""
-        way = self._ways_up.get(count)
-        if way is None:
-            way = self._ways_up[count] = (target[:count], self._told[:count])
-        way[0].copy_(way[1], non_blocking=True)
-
-    def fetch(self, readings: Tensor) -> None:
-        """Start to copy readings from the device, behind the step that makes them."""
-        rows = len(readings)
-        way = self._ways_down.get(rows)
-        if way is None:
-            way = self._ways_down[rows] = self._readings[:rows]
-        way.copy_(readings, non_blocking=True)
-        if self.done is not None:
-            self.done.record()
 
 
 class DeviceBackend:
@@ -130,7 +86,7 @@ class DeviceBackend:
         """Run the batch's stage; readings come in the order of its requests."""
         return self.launch(batch).readings()
 
-    def launch(self, batch: Batch) -> "LaunchedStep":
+    def launch(self, batch: Batch) -> LaunchedStep:
         """Send the step to the device; whoever holds what comes back reads it once."""
         with self._current():
             buffers = self._free.pop() if self._free else self._buffers()
@@ -141,7 +97,7 @@ class DeviceBackend:
                 raise
         return LaunchedStep(batch, buffers, self._free)
 
-    def _launch(self, batch: Batch, buffers: _Buffers) -> None:
+    def _launch(self, batch: Batch, buffers: StepMemory) -> None:
         requests, tokens = batch.requests, batch.tokens
         if len(requests) > self._max_rows:
             raise ValueError(f"{len(requests)} rows are more than the {self._max_rows} of a step")
@@ -169,78 +125,8 @@ class DeviceBackend:
         """Make the GPU the thread's current one: events, graphs and Triton take that."""
         return torch.cuda.device(self._device) if self._cuda else nullcontext()
 
-    def _buffers(self) -> _Buffers:
-        return _Buffers(self._steps.buckets[-1], self._columns, cuda=self._cuda)
-
-
-class LaunchedStep:
-    """A step on its way, and the memory that it reads into."""
-
-    def __init__(self, batch: Batch, buffers: _Buffers, free: list[_Buffers]) -> None:
-        self._batch = batch
-        self._buffers = buffers
-        self._free = free
-
-    def done(self) -> bool:
-        """Whether the readings are there; raises nothing, `readings` does."""
-        done = self._buffers.done
-        try:
-            return done is None or bool(done.query())  # type: ignore[no-untyped-call]
-        except RuntimeError:
-            return True
-
-    def readings(self) -> Sequence[Reading]:
-        """Wait for the readings, `[rows]`; raises RuntimeError if the device failed."""
-        buffers = self._buffers
-        try:
-            if buffers.done is not None:
-                buffers.done.synchronize()
-            batch = self._batch
-            return _readings_of(buffers.table[: len(batch.requests)]) if batch.reads else []
-        finally:
-            self._free.append(buffers)
-
-
-def stages_of(
-    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
-) -> type[ResidentStages]:
-    """What runs the stages: kernels of our own where the model, the card and Triton allow.
-
-    They are tried beside PyTorch's operations first, with the checkpoint's own weights.
-    """
-    if device.type != "cuda":
-        return ResidentStages
-    try:
-        from offramp.model.fused import FusedStages, fits  # noqa: PLC0415 - needs Triton
-        from offramp.model.trial import TOLERANCES, largest_difference  # noqa: PLC0415
-
-        if not fits(checkpoint.config):
-            return ResidentStages
-        difference = largest_difference(checkpoint.model, checkpoint.calibration, dtype, device)
-    except Exception as error:  # noqa: BLE001 - Triton's own, its compiler's, the card's
-        logger.warning(
-            "Triton does not work here, so steps take up to twice as long; it needs a C compiler"
-            " and Python's headers: %s",
-            error,
-        )
-        return ResidentStages
-    if not difference < TOLERANCES[dtype]:
-        logger.error(
-            "on this card our kernels differ from PyTorch's by %s, more than %s: they are not used,"
-            " and steps take up to twice as long",
-            difference,
-            TOLERANCES[dtype],
-        )
-        return ResidentStages
-    return FusedStages
-
-
-def _readings_of(table: Table) -> StepReadings:
-    """A step's readings, from its columns."""
-    labels = table[:, LABEL].astype(np.int64).tolist()
-    scores = table[:, SCORE].tolist()
-    probabilities = list(zip(*table[:, PROBABILITIES:].T.tolist(), strict=True))
-    return StepReadings(labels, scores, probabilities)
+    def _buffers(self) -> StepMemory:
+        return StepMemory(self._steps.buckets[-1], self._columns, cuda=self._cuda)
 
 
 def _tokens(request: Request) -> Tokens:
