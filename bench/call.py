@@ -33,7 +33,7 @@ from overhead import (
     unary_rate,
 )
 
-from offramp.cli.bench import read_texts
+from offramp.cli.load.inputs import read_texts
 from offramp.cli.load.report import circumstances, yardstick
 from offramp.scheduler.request import Answer, Priority
 from offramp.server.app import App

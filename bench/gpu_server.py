@@ -20,19 +20,19 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 ROOTS = [str(ROOT / part) for part in ("protos", "scheduler", "model", "server", "client", "cli")]
 sys.path[:0] = ROOTS
 
-from offramp.cli.bench import read_texts  # noqa: E402
 from offramp.cli.load.arrivals import Pattern, arrivals  # noqa: E402
+from offramp.cli.load.inputs import read_texts  # noqa: E402
 from offramp.cli.load.report import circumstances, summarize  # noqa: E402
 from offramp.cli.load.run import Sample, open_loop  # noqa: E402
 from offramp.cli.load.target import InTurn, OfframpTarget  # noqa: E402
@@ -54,8 +54,16 @@ STARTING, PATIENCE = 180.0, 60
 ON_ITS_WAY = 0.1
 """What was sent so many seconds before SIGTERM was accepted for sure, later calls perhaps."""
 
-GENERATE = "import sys; sys.modules['torch'] = None; from offramp.cli import main; main.main()"
-"""`offramp` without torch, which takes seconds to load and would time its yardstick alone."""
+GENERATE = """
+import sys
+sys.modules["torch"] = None
+from offramp.cli import bench
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(bench.main(sys.argv[1:]))
+"""
+"""`offramp bench`, loaded but not begun until it is told to: rates of several at once are added up.
+Without torch, which takes seconds to load and would time its yardstick alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +117,31 @@ def bench(server: Server, texts: Path, seconds: float, *options: object, many: i
     given = ("--address", server.address, "--texts", texts, "--seconds", seconds, *options)
     if server.processes > 1:
         given += ("--connections", CONNECTIONS)
-    command = [sys.executable, "-c", GENERATE, "bench", *map(str, given), "--json"]
-
-    def generate(number: int) -> Record:
-        out = server.log.with_name(f"{time.monotonic_ns()}-{number}.json")
-        with suppress(subprocess.TimeoutExpired):
-            subprocess.run([*command, str(out)], check=False, timeout=PATIENCE)
-        return Record(json.loads(out.read_text())) if out.exists() else {}
-
+    outs = [server.log.with_name(f"{time.monotonic_ns()}-{number}.json") for number in range(many)]
+    command = [sys.executable, "-c", GENERATE, *map(str, given), "--json"]
     print(*options, flush=True)
-    worked = server.cpu_seconds
-    with ThreadPoolExecutor(many) as pool:
-        runs = [run for run in pool.map(generate, range(many)) if run]
+    with ExitStack() as stack:
+        generators = [
+            stack.enter_context(
+                subprocess.Popen([*command, str(out)], stdin=PIPE, stdout=PIPE, text=True)
+            )
+            for out in outs
+        ]
+        for generator in generators:
+            assert generator.stdout
+            generator.stdout.readline()
+        worked = server.cpu_seconds
+        ends = time.monotonic() + PATIENCE
+        for generator in generators:
+            assert generator.stdin
+            generator.stdin.write("go\n")
+            generator.stdin.flush()
+        for generator in generators:
+            try:
+                generator.communicate(timeout=max(0.0, ends - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                generator.kill()
+    runs = [Record(json.loads(out.read_text())) for out in outs if out.exists()]
     return {
         "answered_per_second": sum(run["summary"]["answered_per_second"] for run in runs),
         "server_cpu_s": server.cpu_seconds - worked,

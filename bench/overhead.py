@@ -31,7 +31,7 @@ import torch
 import uvloop
 from pauses import LONG_STEP, LoopWatch, machine_pauses, steps
 
-from offramp.cli.bench import read_texts
+from offramp.cli.load.inputs import read_texts
 from offramp.cli.load.report import circumstances, yardstick
 from offramp.model.checkpoint import Checkpoint
 from offramp.scheduler.backend import Batch
@@ -129,18 +129,18 @@ async def unary_rate(address: str, method: str, messages: Sequence[bytes], secon
     done = 0
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary(method, _same, _same)
-        ends = time.perf_counter() + seconds
+        started = time.perf_counter()
 
         async def worker(start: int) -> None:
             nonlocal done
             at = start
-            while time.perf_counter() < ends:
+            while time.perf_counter() - started < seconds:
                 await call(messages[at % len(messages)])
                 at += IN_FLIGHT
                 done += 1
 
         await asyncio.gather(*(worker(start) for start in range(IN_FLIGHT)))
-    return done / seconds
+        return done / (time.perf_counter() - started)
 
 
 async def stream_rate(address: str, messages: Sequence[bytes], seconds: float) -> float:

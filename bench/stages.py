@@ -9,7 +9,6 @@ the floor: its arithmetic at the machine's rate in a large matrix product, measu
 """
 
 import argparse
-import gzip
 import json
 import statistics
 import time
@@ -27,6 +26,7 @@ from offramp.model.precision import Precision
 from offramp.model.rules import score_exits
 from offramp.model.runner import ModuleRunner, StageRunner, runner_of
 from offramp.model.tokenizer import Tokens
+from offramp.training.data import load_dataset
 from offramp.training.sweep import leaving_exits
 
 ROOT = Path(__file__).parents[1]
@@ -53,10 +53,9 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     checkpoint = load_checkpoint(args.checkpoint)
-    with gzip.open(args.texts, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    tokens = checkpoint.tokenizer.encode([(row["text"], row.get("text_pair")) for row in rows])
-    labels = torch.tensor([row["label"] for row in rows])
+    examples = load_dataset(args.texts, checkpoint.config.labels).examples
+    tokens = checkpoint.tokenizer.encode([example.pair for example in examples])
+    labels = torch.tensor([example.label for example in examples])
     runners: dict[str, StageRunner] = {"module": ModuleRunner(checkpoint.model, torch.float32)}
     for precision in (Precision.FLOAT32, Precision.BFLOAT16, Precision.INT8):
         runners[precision.value] = runner_of(checkpoint.model, CPU, precision)

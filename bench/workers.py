@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 
-from offramp.cli.bench import read_texts
+from offramp.cli.load.inputs import read_texts
 from offramp.cli.load.report import circumstances, yardstick
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.engine import Engine

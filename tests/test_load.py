@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,10 +19,11 @@ from service import word_service
 
 from offramp.cli import bench
 from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
+from offramp.cli.load.inputs import read_inputs
 from offramp.cli.load.plot import latency_plot, line_plot
 from offramp.cli.load.report import percentile, summarize
 from offramp.cli.load.run import Sample, closed_loop, open_loop, open_loop_stream, saturated_stream
-from offramp.cli.load.saturation import Search, grew
+from offramp.cli.load.saturation import Probe, Saturation, Search, grew, sustained
 from offramp.cli.load.target import InTurn, OfframpTarget, Reply, adapter
 from offramp.client import Options
 
@@ -132,10 +135,30 @@ async def test_one_by_one_means_the_same_texts_whatever_the_pace() -> None:
     assert [sample.reply and sample.reply.label for sample in samples] == ["a", "b", "a", "b", "a"]
 
 
+class Cut(Echo):
+    """A server whose stream breaks while its next text is not due yet."""
+
+    async def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        async for text in texts:
+            yield 0, Reply(text)
+            coming = asyncio.ensure_future(anext(texts))
+            await asyncio.sleep(0.02)
+            coming.cancel()
+            raise ConnectionError
+
+
 async def test_a_broken_stream_fails_what_was_still_due() -> None:
     samples = await open_loop_stream(Echo(), ["a", "end", "c"], [0.0, 0.01, 0.02, 0.03, 60.0])
     assert [sample.error for sample in samples] == ["", *["ConnectionError"] * 4]
     assert [sample.due for sample in samples] == [0.0, 0.01, 0.02, 0.03, 60.0]
+    late = await open_loop_stream(Cut(), ["a"], [0.0, 60.0, 61.0])
+    assert [(sample.due, sample.error) for sample in late] == [
+        (0.0, ""),
+        (60.0, "ConnectionError"),
+        (61.0, "ConnectionError"),
+    ]
     assert all(sample.latency >= 0 for sample in samples)
 
 
@@ -159,6 +182,18 @@ def test_a_queue_grows_above_what_is_served_and_not_below() -> None:
     assert not grew(run(80.0, 0.01), 30.0)
     assert grew(run(120.0, 0.01), 30.0)
     assert grew([Sample(0.0, 0.0, 0.1, None, "Refused")], 30.0)
+
+
+def test_a_rate_that_was_not_answered_is_not_told_as_sustained() -> None:
+    calm, hidden, more = (
+        Probe(9.0, 8.9, grew=False),
+        Probe(12.3, 9.6, grew=False),
+        Probe(14.0, 9.0, grew=True),
+    )
+    assert sustained([calm, hidden, more]) == 9.6
+    assert str(Saturation(9.6, 10.0, (calm, hidden, more))) == "9.6"
+    assert str(Saturation(9.6, 10.0, (calm, hidden))) == "at least 9.6"
+    assert str(Saturation(sustained([more]), 10.0, (more,))) == "below 14.0"
 
 
 def test_percentiles_are_nearest_rank() -> None:
@@ -237,6 +272,44 @@ def test_a_server_that_is_lost_on_the_way_is_no_success(
     assert (summary["answered"], summary["p99"]) == (0, None)
 
 
+class Stopped(Echo):
+    """A server whose tenth stream message is the moment at which Ctrl-C is pressed."""
+
+    async def classify_many(
+        self, texts: AsyncIterator[str]
+    ) -> AsyncIterator[tuple[int, Reply | Exception]]:
+        index = 0
+        async for text in texts:
+            if index == 10:
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(60.0)
+            yield index, Reply(text)
+            index += 1
+
+
+def test_what_was_done_before_an_interruption_is_shown_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, figures = tmp_path / "texts", tmp_path / "figures.json"
+    texts.write_text("film\n")
+    where = ["--texts", str(texts), "--adapter", f"{__name__}:Stopped", "--json", str(figures)]
+    assert bench.main([*where, "--stream", "--saturate"]) == 130
+    told = capsys.readouterr()
+    assert "interrupted: this is what was done by then" in told.err
+    assert "answered     10 of 10" in told.out
+    assert json.loads(figures.read_text())["summary"]["answered"] == 10
+
+
+def test_pairs_are_sent_whole_and_not_to_an_adapter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "fine"}\n{"text": "fine", "text_pair": "easy"}\n')
+    assert read_inputs(texts) == ["fine", ("fine", "easy")]
+    assert bench.main(["--texts", str(texts), "--adapter", f"{__name__}:Echo"]) == 1
+    assert f"{texts} holds pairs, where single texts are due" in capsys.readouterr().err
+
+
 async def test_a_real_server_unary_and_stream(tmp_path: Path) -> None:
     async with word_service(tmp_path) as service:
         target = OfframpTarget(service.address, 30.0, Options(threshold=0.85))
@@ -306,6 +379,16 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (("--plot", "x.png"), "its name must end in .svg"),
         (("--trace", "{tmp}/trace"), "must hold times, finite ones"),
         (("--adapter", "os:getcwd"), "makes nothing of an address"),
+        (("--adapter", "builtins:str"), "makes no target of an address"),
+        (
+            ("--adapter", f"{__name__}:Echo", "--threshold", "1", "--tls"),
+            "leave --threshold, --tls",
+        ),
+        (("--adapter", f"{__name__}:Echo", "--rate", ".01", "--seconds", ".1"), "none was due in"),
+        (("--rate", "1e9"), "more than the 10,000,000 of a run"),
+        (("--stream", "--connections", "2"), "give more --streams"),
+        (("--in-flight", "2", "--seed", "1"), "leave it or --in-flight out"),
+        (("--trace", "{tmp}/trace", "--seconds", "1"), "says how long it is"),
         (("--address", "127.0.0.1:65536"), "must be HOST:PORT"),
     ],
 )
@@ -320,13 +403,13 @@ def test_a_load_that_cannot_be_is_refused_before_it_begins(
     assert told in capsys.readouterr().err
 
 
-@given(capacity=st.floats(0.45, 1.3))
+@given(capacity=st.floats(0.01, 2.5))
 def test_the_search_finds_what_a_server_sustains_below_and_above_its_closed_loop(
     capacity: float,
 ) -> None:
-    search, best = Search(100.0), 0.0
-    for _ in range(6):
-        sustained = search.rate <= 100 * capacity
-        best = max(best, search.rate) if sustained else best
-        search.learn(grew=not sustained)
-    assert 0.85 * 100 * capacity <= best <= 100 * capacity
+    most = 100 * capacity
+    search = Search(100.0, steps=6)
+    while not search.done:
+        search.learn(Probe(search.rate, min(search.rate, most), grew=search.rate > most))
+    assert 0.85 * most <= sustained(search.probes) <= most
+    assert str(Saturation(most, 100.0, tuple(search.probes))) == f"{most:.1f}"

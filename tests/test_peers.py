@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from table import OURS, best_of, ratios, setting_of, settings, table
 from threshold import LOSS, of_equal_quality
 from tiny import tiny_checkpoint
 
+from offramp.cli.load.saturation import Probe
+
 CHILD = """
 import subprocess, sys, time
 if sys.argv[1] == "parent":
@@ -20,17 +23,19 @@ time.sleep(60)
 """
 
 
-def served(rate: float) -> dict[str, Any]:
+def served(rate: float, *, bounded: bool = True) -> dict[str, Any]:
+    probes = [Probe(rate, rate, grew=False), Probe(1.1 * rate, rate, grew=bounded)]
     return {
         "bare_forward": {"p50_ms": 5.0},
         "one_in_flight": {"p50": 10.0},
         "cpu_ms_per_answer": 9.0,
-        "saturation": {"rate": rate},
+        "saturation": {"probes": [asdict(probe) for probe in probes]},
     }
 
 
-def tail(p99: float) -> dict[str, Any]:
-    return {"poisson": {"p99": p99}, "bursty": {"p99": 2 * p99}}
+def tail(p99: float, answered: int = 1000) -> dict[str, Any]:
+    counted = {"messages": 1000, "answered": answered}
+    return {"poisson": {**counted, "p99": p99}, "bursty": {**counted, "p99": 2 * p99}}
 
 
 def tried(batch: int, rate: float, **more: object) -> dict[str, Any]:
@@ -76,6 +81,20 @@ def test_tables_tell_medians_ratios_and_failures() -> None:
     assert "| saturation, default threshold | 2.50 | 2.5 |" in ratios(RECORD)
     assert "| p99 at 80 % of its saturation, poisson | 0.25 | 0.20 |" in ratios(RECORD)
     assert "| BentoML 1.4.39 | did not start |" in settings(RECORD)
+
+
+def test_a_saturation_that_was_not_found_and_messages_without_answers_are_told() -> None:
+    record = {
+        **RECORD,
+        "served": {
+            OURS: [served(300.0)],
+            "grpc.aio": [served(100.0), served(120.0, bounded=False)],
+        },
+        "tails": {OURS: [tail(20.0, answered=990)], "grpc.aio": [tail(100.0, answered=991)]},
+    }
+    assert "| at least 110 (100 to 120) |" in table(record)
+    assert "| saturation, default threshold | at most 2.73 | 2.5 |" in ratios(record)
+    assert "| p99 at 80 % of its saturation, poisson | inf | 0.20 |" in ratios(record)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -16,7 +16,7 @@ from environments import BUILD, ROOT, exported
 from measure import bare_forward, ours
 from process import Server, started, until_answering
 
-from offramp.cli.bench import read_texts
+from offramp.cli.load.inputs import read_texts
 from offramp.cli.load.report import circumstances, summarize, yardstick
 from offramp.cli.load.run import closed_loop
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A lone call and a bare forward in turn.")
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "sst2-minilm")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     texts = read_texts(args.texts)

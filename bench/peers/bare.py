@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from environments import BARE, ROOT, SERVERS, environment, exported
 
-from offramp.cli.bench import read_texts
+from offramp.cli.load.inputs import read_texts
 from offramp.cli.load.report import circumstances
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.tokenizer import Tokens

@@ -35,7 +35,7 @@ class Peer:
     """A server: the packages it needs, how it is called, its script or command, its waits."""
 
     packages: tuple[str, ...]
-    target: Callable[[str], Target]
+    target: Callable[[str], Target[str]]
     command: Callable[[Path, int], Sequence[str]]
     waits: tuple[float, ...] = (0.0,)
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ from measure import CHECKED, Bench, Figures, Subject, ours, theirs
 from table import BFLOAT16, FULL_DEPTH, OURS, best_of, rate_of, setting_of
 from threshold import of_equal_quality
 
-from offramp.cli.bench import read_texts
+from offramp.cli.load.inputs import read_texts
 from offramp.cli.load.report import circumstances
 
 TAIL_LOAD = 0.8
@@ -29,18 +30,23 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.record: Figures = {
-            **circumstances(),
-            "texts": [path.name for path in args.texts],
+        subject = {
+            "texts": ["/".join(path.absolute().parts[-2:]) for path in args.texts],
             "padded": args.padded,
             "max_tokens": args.max_tokens,
-            "seconds": args.seconds,
+        }
+        self.record: Figures = {
+            **circumstances(),
+            **subject,
             "tried": {},
             "served": {},
             "tails": {},
         }
         if args.json.exists():
             self.record = json.loads(args.json.read_text())
+            told = {name: self.record[name] for name in subject}
+            if told != subject:
+                sys.exit(f"{args.json} is of {told}, not of {subject}: name another file")
         self._bench: Bench | None = None
 
     @property

@@ -41,7 +41,7 @@ class Subject:
     """A server to start and how it is called."""
 
     command: Callable[[int], Sequence[str]]
-    target: Callable[[str], Target]
+    target: Callable[[str], Target[str]]
     told: dict[str, object]
 
 
@@ -102,12 +102,14 @@ class Bench:
         return {
             "time": seen["time"],
             "commit": seen["commit"],
+            "seconds": self.seconds,
+            "steps": self.steps,
             "others_busy": others_busy(),
             "yardstick_gflops": yardstick(),
             "bare_forward": bare_forward(self.model, file),
         }
 
-    def _run(self, subject: Subject, measure: Callable[[Server, Target], Any]) -> Figures:
+    def _run(self, subject: Subject, measure: Callable[[Server, Target[str]], Any]) -> Figures:
         log = BUILD / "server.log"
         gc.collect()
         gc.freeze()  # a collection of all that is loaded would hold the generator for .1 s
@@ -126,7 +128,7 @@ class Bench:
 
             return uvloop.run(run())
 
-    async def _tried(self, _: Server, target: Target) -> Figures:
+    async def _tried(self, _: Server, target: Target[str]) -> Figures:
         asked = zip(self.texts, self.labels, strict=False)
         agreed = statistics.fmean(
             [(await target.classify(text)).label == label for text, label in asked]
@@ -139,19 +141,19 @@ class Bench:
             "agreement": agreed,
         }
 
-    async def _served(self, server: Server, target: Target) -> Figures:
+    async def _served(self, server: Server, target: Target[str]) -> Figures:
         alone = summarize(await closed_loop(target, self.texts, 1, ALONE, ONE_BY_ONE))
         before = server.cpu_seconds()
         busy = await closed_loop(target, self.texts, IN_FLIGHT, TRIED)
-        cost = (server.cpu_seconds() - before) * 1e3 / max(1, len(busy))
+        spent = (server.cpu_seconds() - before) * 1e3
         found = await saturation(target, self.texts, self.seconds, self.steps)
         return {
             "one_in_flight": alone.to_dict(),
-            "cpu_ms_per_answer": cost,
+            "cpu_ms_per_answer": spent / max(1, summarize(busy).answered),
             "saturation": asdict(found),
         }
 
-    async def _tail(self, rate: float, _: Server, target: Target) -> Figures:
+    async def _tail(self, rate: float, _: Server, target: Target[str]) -> Figures:
         found: Figures = {"rate": rate}
         for pattern in Pattern:
             due = arrivals(pattern, rate, self.seconds, seed=7)

@@ -120,7 +120,7 @@ def free_port() -> int:
             return port
 
 
-async def until_answering(make: Callable[[], Target], text: str, log: Path) -> None:
+async def until_answering(make: Callable[[], Target[str]], text: str, log: Path) -> None:
     """Return once a call succeeds; raises StartError."""
     ends = time.monotonic() + STARTING
     while True:

@@ -6,13 +6,19 @@ python bench/peers/table.py
 import json
 import statistics
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from catalog import PEERS, Setting
 from environments import ROOT
 
+from offramp.cli.load.saturation import Probe, bounded, sustained
+
 OURS, FULL_DEPTH, BFLOAT16 = "offramp", "offramp, full depth", "offramp, bfloat16"
 OWED = "owed"
+LOST = 0.01
+"""Share of messages without an answer from which the p99 is that of one that never came."""
+
 QUIET = 0.05
 """Share of the cores that others may use before it is told."""
 
@@ -33,8 +39,7 @@ def setting_of(record: Figures, name: str) -> tuple[Setting | None, float]:
 
 def rate_of(record: Figures, name: str) -> float:
     """Median saturation of a server, texts a second."""
-    rounds = record["served"].get(name, [])
-    rates = [part["saturation"]["rate"] for part in rounds if "saturation" in part]
+    rates = [sustained(probes) for probes in _probes(record, name)]
     return statistics.median(rates) if rates else 0.0
 
 
@@ -124,11 +129,13 @@ def _line(record: Figures, name: str) -> str:
     alone = [part["one_in_flight"]["p50"] for part in rounds]
     over = [part["one_in_flight"]["p50"] / part["bare_forward"]["p50_ms"] for part in rounds]
     cost = [part["cpu_ms_per_answer"] for part in rounds]
-    rates = [part["saturation"]["rate"] for part in rounds]
+    looks = _probes(record, name)
+    rates = [sustained(probes) for probes in looks]
     told = _spread(rates, ".0f")
-    if rates and not any(rates):  # no rate that was tried is sustained
-        least = min(probe["rate"] for part in rounds for probe in part["saturation"]["probes"])
-        told = f"below {least:.0f}"
+    if rates and not any(rates):
+        told = f"below {min(probe.rate for probes in looks for probe in probes):.0f}"
+    elif not all(map(bounded, looks)):
+        told = f"at least {told}"
     tails = [_spread(_tails(record, name, pattern), ".0f") for pattern in ("poisson", "bursty")]
     setting = f", {setting_of(record, name)[0]}" if name in PEERS else ""
     figures = (_spread(alone, ".1f"), _spread(over, ".2f"), _spread(cost, ".1f"))
@@ -144,13 +151,29 @@ def _busy(record: Figures, name: str) -> float:
     return max((part.get("others_busy") or 0.0 for part in parts), default=0.0)
 
 
+def _probes(record: Figures, name: str) -> list[list[Probe]]:
+    """The rates that were tried in each look for a server's saturation."""
+    rounds = record["served"].get(name, [])
+    found = [part["saturation"]["probes"] for part in rounds if "saturation" in part]
+    return [[Probe(**probe) for probe in probes] for probes in found]
+
+
 def _tails(record: Figures, name: str, pattern: str) -> list[float]:
-    return [part[pattern]["p99"] for part in record["tails"].get(name, [])]
+    """The p99 of each look; infinite where a hundredth or more was not answered."""
+    looks = [part[pattern] for part in record["tails"].get(name, [])]
+    return [
+        inf if one["messages"] - one["answered"] >= LOST * one["messages"] else one["p99"]
+        for one in looks
+    ]
 
 
 def _over(record: Figures, name: str, other: str) -> str:
     mine, peer = rate_of(record, name), rate_of(record, other)
-    return f"{mine / peer:.2f}" if mine and peer else OWED
+    if not (mine and peer):
+        return OWED
+    known = [all(map(bounded, _probes(record, one))) for one in (name, other)]
+    bound = {(True, True): "", (False, True): "at least ", (True, False): "at most "}
+    return f"{bound.get((known[0], known[1]), 'some ')}{mine / peer:.2f}"
 
 
 def _all(record: Figures) -> list[Figures]:

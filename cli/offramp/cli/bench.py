@@ -5,15 +5,16 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import grpc
 import uvloop
 
 from offramp.cli.access import credentials_of, token_of
 from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
-from offramp.cli.load.options import RATE, TIMEOUT, check, parse
+from offramp.cli.load.inputs import read_inputs, read_texts
+from offramp.cli.load.options import RATE, SECONDS, TIMEOUT, check, parse
 from offramp.cli.load.plot import latency_plot
 from offramp.cli.load.report import Summary, circumstances, summarize, yardstick
 from offramp.cli.load.run import (
@@ -23,34 +24,54 @@ from offramp.cli.load.run import (
     open_loop_stream,
     saturated_stream,
 )
-from offramp.cli.load.saturation import Saturation, saturation
+from offramp.cli.load.saturation import Probe, Saturation, saturation
 from offramp.cli.load.target import InTurn, OfframpTarget, Target, adapter
 from offramp.cli.outputs import check_file
-from offramp.cli.texts import read_file
 from offramp.client import OfframpError, Options, Text
 
 WARM_UP_SECONDS = 1.0
 REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
 """Answers that say that the options are wrong."""
 
+INTERRUPTED = 130
+ASKED, PAUSE = 3, 0.2
+"""How often a server is asked at the end whether it is still there, and the seconds between."""
+
+LATE = 0.1
+"""Share of the p99 from which it is told that the generator itself was late."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What is done of a run, also where it ends early, and how it ended if not well."""
+
+    samples: list[Sample] = field(default_factory=list[Sample])
+    probes: list[Probe] = field(default_factory=list[Probe])
+    found: Saturation | None = None
+    ended: str = ""
+    interrupted: bool = False
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Generate load; returns the exit status."""
+    """Generate load; returns the exit status, 130 if interrupted, with what was done by then."""
     args = parse(arguments, __doc__)
+    run, before = Run(), None
     try:
         check_file(args.json)
         check_file(args.plot, (".svg",))
         check(args)
-        texts = read_texts(args.texts)
+        texts = (read_texts if args.adapter else read_inputs)(args.texts)
         trace = read_trace(args.trace) if args.trace else None
         target = InTurn(_target(args) for _ in range(args.connections))
         before = yardstick()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            samples, found, lost = runner.run(_load(target, texts, trace, args))
+            runner.run(_load(target, texts, trace, args, run))
+    except KeyboardInterrupt:
+        run.interrupted, run.ended = True, "interrupted: this is what was done by then"
     except (OSError, ValueError) as error:
         print(f"offramp bench: {error}", file=sys.stderr)
         return 1
-    summary = summarize(samples)
+    summary = summarize(run.samples)
     try:  # files first: whoever reads the figures may have seen enough of them
         if args.json:
             given = {name: str(value) for name, value in vars(args).items() if value is not None}
@@ -59,84 +80,85 @@ def main(arguments: Sequence[str]) -> int:
                 "yardstick_gflops": [before, yardstick()],
                 "arguments": given,
                 "summary": summary.to_dict(),
-                "saturation": asdict(found) if found else None,
+                "saturation": asdict(run.found) if run.found else None,
             }
             written = json.dumps(record, indent=1, allow_nan=False)
             args.json.write_text(written + "\n", encoding="utf-8")
         if args.plot and summary.answered:
-            drawn = latency_plot(str(args.address), {"all": samples})
+            drawn = latency_plot(str(args.address), {"all": run.samples})
             args.plot.write_text(drawn, encoding="utf-8")
     finally:
-        _print(summary, found)
-    if lost:
-        print(f"offramp bench: {lost}", file=sys.stderr)
-    return 0 if summary.answered and not lost else 1
-
-
-def read_texts(path: Path) -> list[str]:
-    """Texts of a file, one a line, or JSON objects with a `text`; gzipped or not.
-
-    Raises ValueError naming the line or the file that is no such, OSError where it can't be read.
-    """
-    texts = [first_of(text) for text in read_file(path)]
-    texts = [text for text in texts if text.strip()]
-    if not texts:
-        raise ValueError(f"{path} holds no texts")
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{path} is not UTF-8 in a line that begins {text[:40]!r}") from None
-    return texts
-
-
-def first_of(text: Text) -> str:
-    """The text, or the first of two: a server is asked to judge one at a time."""
-    return text if isinstance(text, str) else text[0]
+        _print(summary, run, calls=not args.stream)
+    if run.ended:
+        print(f"offramp bench: {run.ended}", file=sys.stderr)
+    if run.interrupted:
+        return INTERRUPTED
+    return 0 if summary.answered and not run.ended else 1
 
 
 async def _load(
-    target: Target, texts: Sequence[str], trace: list[float] | None, args: argparse.Namespace
-) -> tuple[list[Sample], Saturation | None, str]:
-    """What was sent, the saturation if that was looked for, and how the server was lost, if so."""
+    target: Target[Text],
+    texts: Sequence[Text],
+    trace: list[float] | None,
+    args: argparse.Namespace,
+    run: Run,
+) -> None:
     async with target:
-        try:
-            await target.classify(texts[0])
-        except Exception as error:
+        if error := await _asked(target, texts[0]):
             refused = isinstance(error, OfframpError) and error.code in REFUSALS
             did = "refuses the first text" if refused else "does not answer"
             raise ValueError(f"{args.address} {did}: {error}") from error
         await closed_loop(target, texts, 1, WARM_UP_SECONDS)
-        samples, found = await _measured(target, texts, trace, args)
-        try:
-            await target.classify(texts[0])
-        except Exception as error:  # noqa: BLE001 - as any that it is counted by
-            return samples, found, f"{args.address} no longer answers: {error}"
-        return samples, found, ""
+        await _measure(target, texts, trace, args, run)
+        for _ in range(ASKED):
+            if not (error := await _asked(target, texts[0])):
+                return
+            await asyncio.sleep(PAUSE)
+        run.ended = f"{args.address} no longer answers: {error}"
 
 
-async def _measured(
-    target: Target, texts: Sequence[str], trace: list[float] | None, args: argparse.Namespace
-) -> tuple[list[Sample], Saturation | None]:
-    if args.saturate and not args.stream:
-        found = await saturation(target, texts, args.seconds)
-        due = arrivals(Pattern.POISSON, max(found.rate, 1.0), args.seconds)
-        return await open_loop(target, texts, due), found
-    if args.saturate:
-        return await saturated_stream(target, texts, args.seconds, args.streams), None
-    if args.in_flight is not None:
-        return await closed_loop(target, texts, args.in_flight, args.seconds), None
+async def _asked(target: Target[Text], text: Text) -> Exception | None:
+    """What came of a text in place of an answer; any error counts, as it does under load."""
+    try:
+        await target.classify(text)
+    except Exception as error:  # noqa: BLE001
+        return error
+    return None
+
+
+async def _measure(
+    target: Target[Text],
+    texts: Sequence[Text],
+    trace: list[float] | None,
+    args: argparse.Namespace,
+    run: Run,
+) -> None:
+    seconds = SECONDS if args.seconds is None else args.seconds
     rate = RATE if args.rate is None else args.rate
+    if args.saturate and args.stream:
+        await saturated_stream(target, texts, seconds, args.streams, run.samples)
+        return
+    if args.in_flight is not None:
+        await closed_loop(target, texts, args.in_flight, seconds, samples=run.samples)
+        return
+    if args.saturate:
+        run.found = await saturation(target, texts, seconds, probes=run.probes)
+        rate = run.found.rate
+        if not rate:
+            return
     pattern = Pattern(args.pattern or Pattern.POISSON)
-    due = trace or arrivals(pattern, rate, args.seconds, args.seed)
+    due = trace or arrivals(pattern, rate, seconds, args.seed or 0)
+    if not due:
+        raise ValueError(f"at {rate:g} texts a second none was due in {seconds:g} s; give more")
     if args.stream:
-        return await open_loop_stream(target, texts, due, args.streams), None
-    return await open_loop(target, texts, due), None
+        await open_loop_stream(target, texts, due, args.streams, run.samples)
+    else:
+        await open_loop(target, texts, due, run.samples)
 
 
-def _target(args: argparse.Namespace) -> Target:
+def _target(args: argparse.Namespace) -> Target[Text]:
     if args.adapter:
-        return adapter(args.adapter, args.address)
+        return cast("Target[Text]", adapter(args.adapter, args.address))
     options = Options()
     if args.threshold is not None:
         options["threshold"] = args.threshold
@@ -146,9 +168,13 @@ def _target(args: argparse.Namespace) -> Target:
     return OfframpTarget(args.address, timeout, options, credentials_of(args), token_of(args))
 
 
-def _print(summary: Summary, found: Saturation | None) -> None:
-    if found:
-        print(f"saturation   {found.rate:.1f} texts/s ({found.closed_loop:.1f} in a closed loop)")
+def _print(summary: Summary, run: Run, *, calls: bool) -> None:
+    if run.found:
+        print(f"saturation   {run.found} texts/s ({run.found.closed_loop:.1f} in a closed loop)")
+    elif run.probes:
+        for probe in run.probes:
+            told = "more than it sustains" if probe.grew else "sustained"
+            print(f"tried        {probe.rate:.1f} texts/s: {told}, {probe.answered:.1f} answered")
     print(f"answered     {summary.answered} of {summary.messages} in {summary.seconds:.1f} s")
     print(f"throughput   {summary.answered_per_second:.1f} texts/s")
     if summary.answered:
@@ -156,6 +182,8 @@ def _print(summary: Summary, found: Saturation | None) -> None:
             f"latency ms   p50 {summary.p50:.2f}  p90 {summary.p90:.2f}  p99 {summary.p99:.2f}"
             f"  mean {summary.mean:.2f}  longest {summary.longest:.2f}"
         )
+    if calls and summary.late_p99 > LATE * summary.p99:  # a stream is held back by its server
+        print(f"generator    late by {summary.late_p99:.2f} ms (p99), which latency counts too")
     for name, count in summary.errors.items():
         print(f"error        {name}: {count}")
     for exit_index, count in summary.exits.items():

@@ -10,6 +10,9 @@ from offramp.cli.numbers import check_above_zero, check_at_least_one
 
 TIMEOUT = 30.0
 RATE = 50.0
+SECONDS = 20.0
+MOST_MESSAGES = 10_000_000
+"""Due times that are drawn before a run begins."""
 
 
 def parse(arguments: Sequence[str], description: str | None) -> argparse.Namespace:
@@ -35,8 +38,31 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--pattern is how a --rate comes; leave it or {loads[0]} out")
     if args.streams != 1 and not args.stream:
         raise ValueError("--streams counts streams; give --stream too")
+    if args.connections > args.streams and args.stream:
+        raise ValueError(f"{args.streams} streams go over no more connections; give more --streams")
     if args.timeout is not None and args.stream:
         raise ValueError("--timeout is a call's; a stream has none")
+    if args.seed is not None and loads and loads[0] != "--rate":
+        raise ValueError(f"--seed draws when a --rate comes; leave it or {loads[0]} out")
+    if args.seconds is not None and args.trace is not None:
+        raise ValueError("a --trace says how long it is; leave --seconds out")
+    if args.adapter:
+        _check_adapter(args)
+
+
+def _check_adapter(args: argparse.Namespace) -> None:
+    """Raise ValueError of what an adapter is not told."""
+    ours = {
+        "--threshold": args.threshold is not None,
+        "--model": args.model is not None,
+        "--timeout": args.timeout is not None,
+        "--tls": args.tls,
+        "--ca": args.ca is not None,
+        "--token-file": args.token_file is not None,
+    }
+    told = [name for name, given in ours.items() if given]
+    if told:
+        raise ValueError(f"an --adapter is given an address alone; leave {', '.join(told)} out")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -47,6 +73,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
     check_at_least_one("--in-flight", args.in_flight)
     check_at_least_one("--streams", args.streams)
     check_at_least_one("--connections", args.connections)
+    messages = (args.rate or RATE) * (args.seconds or SECONDS)
+    if messages > MOST_MESSAGES:
+        raise ValueError(
+            f"{messages:g} messages are more than the {MOST_MESSAGES:,} of a run; give a lower"
+            " --rate or fewer --seconds"
+        )
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
@@ -64,11 +96,15 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
         required=True,
         help="a text a line, or .jsonl; each also .gz",
     )
-    add("--seconds", type=float, default=20.0, help="length of the run, or of each probe")
+    add(
+        "--seconds",
+        type=float,
+        help=f"length of the run, or of each probe; {SECONDS:g} if not told",
+    )
     add("--rate", type=float, help=f"texts a second, open loop; {RATE:g} if no load is told")
     add("--pattern", choices=list(Pattern), help="bursty is ten to one; poisson if not told")
     add("--trace", type=Path, help="file of due times in seconds instead of rate and pattern")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, help="draws when texts are due; 0 if not told")
     add("--stream", action="store_true", help="over streams, not a call a text")
     add("--streams", type=int, default=1, help="streams at once")
     add("--connections", type=int, default=1, help="calls and streams go over them in turn")

@@ -1,4 +1,8 @@
-"""Sends texts when they are due, whatever became of those before, and notes what each one took."""
+"""Sends texts when they are due, whatever became of those before, and notes what each one took.
+
+Where a list of `samples` is given, each is put there as it is done: whoever is interrupted has
+those until then.
+"""
 
 import asyncio
 import itertools
@@ -6,8 +10,12 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import TypeVar
 
 from offramp.cli.load.target import Reply, Target
+
+Input = TypeVar("Input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +37,32 @@ class Sample:
         return self.done - self.due
 
 
-async def open_loop(target: Target, texts: Sequence[str], due: Sequence[float]) -> list[Sample]:
+async def open_loop(
+    target: Target[Input],
+    texts: Sequence[Input],
+    due: Sequence[float],
+    samples: list[Sample] | None = None,
+) -> list[Sample]:
     """One message a due time; the texts go round. Returns when all are done."""
     loop = asyncio.get_running_loop()
     start = time.perf_counter()
-    tasks: list[asyncio.Task[Sample]] = []
+    done = [] if samples is None else samples
+    tasks: list[asyncio.Task[None]] = []
     for at, text in zip(due, itertools.cycle(texts)):
         if (wait := start + at - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        tasks.append(loop.create_task(_one(target, text, start, at)))
-    return list(await asyncio.gather(*tasks))
+        tasks.append(loop.create_task(_one(target, text, start, at, done)))
+    await asyncio.gather(*tasks)
+    return sorted(done, key=attrgetter("due"))
 
 
 async def closed_loop(
-    target: Target,
-    texts: Sequence[str],
+    target: Target[Input],
+    texts: Sequence[Input],
     in_flight: int,
     seconds: float,
     most: int | None = None,
+    samples: list[Sample] | None = None,
 ) -> list[Sample]:
     """Keep `in_flight` messages under way: for saturation and, with one, for the bare latency.
 
@@ -54,67 +70,81 @@ async def closed_loop(
     """
     start = time.perf_counter()
     source = itertools.islice(itertools.cycle(texts), most)
-    samples: list[Sample] = []
+    done = [] if samples is None else samples
 
     async def worker() -> None:
         for text in source:
             if (now := time.perf_counter() - start) >= seconds:
                 return
-            samples.append(await _one(target, text, start, now))
+            await _one(target, text, start, now, done)
 
     await asyncio.gather(*(worker() for _ in range(in_flight)))
-    return samples
+    return done
 
 
 async def open_loop_stream(
-    target: Target, texts: Sequence[str], due: Sequence[float], streams: int = 1
+    target: Target[Input],
+    texts: Sequence[Input],
+    due: Sequence[float],
+    streams: int = 1,
+    samples: list[Sample] | None = None,
 ) -> list[Sample]:
     """The same over long-lived streams, which take turns; ValueError if the target has none."""
     start = time.perf_counter()
     source = list(zip(due, itertools.cycle(texts)))
     shares = [source[index::streams] for index in range(streams)]
-    parts = await asyncio.gather(*(_stream(target, share, start) for share in shares if share))
-    return sorted(itertools.chain(*parts), key=lambda sample: sample.due)
+    done = [] if samples is None else samples
+    await asyncio.gather(*(_stream(target, share, start, done) for share in shares if share))
+    return sorted(done, key=attrgetter("due"))
 
 
 async def saturated_stream(
-    target: Target, texts: Sequence[str], seconds: float, streams: int = 1
+    target: Target[Input],
+    texts: Sequence[Input],
+    seconds: float,
+    streams: int = 1,
+    samples: list[Sample] | None = None,
 ) -> list[Sample]:
     """Streams that are never short of texts; the client's window bounds what is under way."""
     start = time.perf_counter()
-    parts = await asyncio.gather(
-        *(_stream(target, _while(texts, start, seconds), start) for _ in range(streams))
+    done = [] if samples is None else samples
+    await asyncio.gather(
+        *(_stream(target, _while(texts, start, seconds), start, done) for _ in range(streams))
     )
-    return sorted(itertools.chain(*parts), key=lambda sample: sample.due)
+    return sorted(done, key=attrgetter("due"))
 
 
-def _while(texts: Sequence[str], start: float, seconds: float) -> Iterator[tuple[float, str]]:
+def _while(texts: Sequence[Input], start: float, seconds: float) -> Iterator[tuple[float, Input]]:
     for text in itertools.cycle(texts):
         if (now := time.perf_counter() - start) >= seconds:
             return
         yield now, text
 
 
-async def _one(target: Target, text: str, start: float, due: float) -> Sample:
+async def _one(
+    target: Target[Input], text: Input, start: float, due: float, samples: list[Sample]
+) -> None:
     sent = time.perf_counter() - start
     reply, error = None, ""
     try:
         reply = await target.classify(text)
     except Exception as failure:  # noqa: BLE001 - whatever a server or its client raises is counted
         error = type(failure).__name__
-    return Sample(due, sent, time.perf_counter() - start, reply, error)
+    samples.append(Sample(due, sent, time.perf_counter() - start, reply, error))
 
 
 async def _stream(
-    target: Target, source: Sequence[tuple[float, str]] | Iterator[tuple[float, str]], start: float
-) -> list[Sample]:
+    target: Target[Input],
+    source: Sequence[tuple[float, Input]] | Iterator[tuple[float, Input]],
+    start: float,
+    samples: list[Sample],
+) -> None:
     sent: list[tuple[float, float]] = []
-    done: dict[int, Sample] = {}
-    ended = ""
-    left_to_send = iter(source)
+    replied: set[int] = set()
+    ended = "NoReply"
 
-    async def feed() -> AsyncIterator[str]:
-        for at, text in left_to_send:
+    async def feed() -> AsyncIterator[Input]:
+        for at, text in source:
             if (wait := start + at - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             sent.append((at, time.perf_counter() - start))
@@ -127,14 +157,16 @@ async def _stream(
                 good = None if isinstance(reply, Exception) else reply
                 error = type(reply).__name__ if good is None else ""
                 due, left = sent[index]
-                done[index] = Sample(due, left, now, good, error)
+                replied.add(index)
+                samples.append(Sample(due, left, now, good, error))
     except NotImplementedError as error:
         raise ValueError(f"this target has no streams ({error}); leave out --stream") from error
     except Exception as failure:  # noqa: BLE001 - a broken stream fails all that it still held
         ended = type(failure).__name__
         if isinstance(source, Sequence):  # and all that was still to come
-            sent += [(due, max(due, time.perf_counter() - start)) for due, _ in left_to_send]
+            now = time.perf_counter() - start
+            sent += [(due, max(due, now)) for due, _ in source[len(sent) :]]
     now = time.perf_counter() - start
     for index, (due, left) in enumerate(sent):
-        done.setdefault(index, Sample(due, left, max(left, now), None, ended or "NoReply"))
-    return [done[index] for index in sorted(done)]
+        if index not in replied:
+            samples.append(Sample(due, left, max(left, now), None, ended))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TypeVar
 
 from offramp.cli.load.arrivals import Pattern, arrivals
 from offramp.cli.load.run import Sample, closed_loop, open_loop
@@ -11,8 +12,12 @@ from offramp.cli.load.target import Target
 IN_FLIGHT = 64
 """Messages under way in the closed loop that says where to search."""
 
-STEPS = 4
+STEPS, MOST_STEPS = 4, 12
+"""Rates that are tried, and more, up to the most, until one is sustained and one is not."""
+
 TOLERANCE = 0.03
+
+Input = TypeVar("Input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,32 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """What was found: the rate (0 if none tried was sustained) and how."""
+    """What was found, what a closed loop answered a second, and the rates that were tried."""
 
     rate: float
     closed_loop: float
     probes: tuple[Probe, ...]
+
+    def __str__(self) -> str:
+        """The rate, and whether it is only known to be higher or lower."""
+        rates = [probe.rate for probe in self.probes]
+        if not self.rate:
+            return f"below {min(rates):.1f}"
+        return f"{'' if bounded(self.probes) else 'at least '}{self.rate:.1f}"
+
+
+def sustained(probes: Sequence[Probe]) -> float:
+    """The most that was answered at a rate at which nothing grew; 0 if there is none.
+
+    Where chance, or the end of a short probe, hides that a queue grows a little, the answers a
+    second do not: they are never more than what a server can do.
+    """
+    return max((min(probe.rate, probe.answered) for probe in probes if not probe.grew), default=0.0)
+
+
+def bounded(probes: Sequence[Probe]) -> bool:
+    """Whether one of the rates was sustained and another was not."""
+    return len({probe.grew for probe in probes}) == 2
 
 
 def grew(samples: Sequence[Sample], seconds: float) -> bool:
@@ -56,43 +82,58 @@ def answered(samples: Sequence[Sample]) -> float:
 class Search:
     """The next rate to try: what a closed loop reached says where to begin, not where to end.
 
-    It begins at 0.95 of that, goes up by a tenth while nothing grows and down by a fifth while
-    everything does, and halves what is left once it knows of both. Where no probe grew, the highest
-    is a lower bound.
+    It begins at 0.95 of that, goes up by a tenth while nothing grows and, while everything does,
+    down by a fifth or to what was answered; it halves what is left once it knows of both. `probes`
+    are those so far.
     """
 
-    def __init__(self, closed: float) -> None:
+    def __init__(
+        self, closed: float, steps: int = STEPS, probes: list[Probe] | None = None
+    ) -> None:
         self.rate = 0.95 * closed
+        self.probes = [] if probes is None else probes
+        self._steps = steps
         self._low, self._high = 0.0, inf
 
-    def learn(self, *, grew: bool) -> None:
+    @property
+    def done(self) -> bool:
+        """Whether there were as many as were asked for, or more until both were seen."""
+        wanted = self._steps if bounded(self.probes) else max(self._steps, MOST_STEPS)
+        return len(self.probes) >= wanted
+
+    def learn(self, probe: Probe) -> None:
         """Choose the next rate, once this one is known."""
-        if grew:
-            self._high = self.rate
+        self.probes.append(probe)
+        if probe.grew:
+            self._high = probe.rate
         else:
-            self._low = self.rate
+            self._low = probe.rate
         if self._high == inf:
             self.rate = 1.1 * self._low
         elif not self._low:
-            self.rate = 0.8 * self._high
+            self.rate = min(0.8 * self._high, max(probe.answered, 0.1 * self._high))
         else:
             self.rate = (self._low + self._high) / 2
 
 
 async def saturation(
-    target: Target, texts: Sequence[str], seconds: float, steps: int = STEPS
+    target: Target[Input],
+    texts: Sequence[Input],
+    seconds: float,
+    steps: int = STEPS,
+    probes: list[Probe] | None = None,
 ) -> Saturation:
-    """Look for the rate with so many probes of so many seconds, after a short closed loop."""
+    """Look for the rate with so many probes of so many seconds, after a short closed loop.
+
+    Each is put into `probes` as it is done: whoever is interrupted has those until then.
+    """
     closed = answered(await closed_loop(target, texts, IN_FLIGHT, seconds / 4))
-    search = Search(closed)
-    probes: list[Probe] = []
-    for step in range(steps):
-        due = arrivals(Pattern.POISSON, max(search.rate, 0.1), seconds, seed=step)
+    search = Search(closed, steps, probes)
+    while not search.done:
+        due = arrivals(Pattern.POISSON, max(search.rate, 0.1), seconds, seed=len(search.probes))
         samples = await open_loop(target, texts, due)
-        probes.append(Probe(search.rate, answered(samples), grew(samples, seconds)))
-        search.learn(grew=probes[-1].grew)
-    best = max((probe.rate for probe in probes if not probe.grew), default=0.0)
-    return Saturation(best, closed, tuple(probes))
+        search.learn(Probe(search.rate, answered(samples), grew(samples, seconds)))
+    return Saturation(sustained(search.probes), closed, tuple(search.probes))
 
 
 def _outstanding(samples: Sequence[Sample], start: float, end: float) -> float:

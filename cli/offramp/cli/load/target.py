@@ -6,11 +6,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import cycle
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import grpc
 
-from offramp.client import AsyncClient, OfframpError, Options
+from offramp.client import AsyncClient, OfframpError, Options, Text
+
+Input_contra = TypeVar("Input_contra", contravariant=True)
+"""What a server judges: `str` where it takes single texts, `Text` where it takes pairs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Reply:
     layer: int | None = None
 
 
-class Target(Protocol):
+class Target(Protocol[Input_contra]):
     """A server under load; entered once, then called concurrently on one event loop.
 
     What a call raises is counted by its type's name and never retried.
@@ -37,12 +40,12 @@ class Target(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
-    async def classify(self, text: str) -> Reply:
+    async def classify(self, text: Input_contra) -> Reply:
         """One text, one message."""
         ...
 
     def classify_many(
-        self, texts: AsyncIterator[str]
+        self, texts: AsyncIterator[Input_contra]
     ) -> AsyncIterator[tuple[int, Reply | Exception]]:
         """Texts over one stream: replies with the index of their text, in any order.
 
@@ -89,13 +92,14 @@ class OfframpTarget:
     ) -> None:
         await self._client.close()
 
-    async def classify(self, text: str) -> Reply:
-        """One text, one call."""
-        answer = await self._client.classify(text, **self._options)
+    async def classify(self, text: Text) -> Reply:
+        """One text, or two that are judged together, one call."""
+        first, second = (text, None) if isinstance(text, str) else text
+        answer = await self._client.classify(first, second, **self._options)
         return Reply(answer.label, answer.exit, answer.layer)
 
     async def classify_many(
-        self, texts: AsyncIterator[str]
+        self, texts: AsyncIterator[Text]
     ) -> AsyncIterator[tuple[int, Reply | Exception]]:
         """Texts over one stream."""
         answers = self._client.classify_many(
@@ -109,10 +113,10 @@ class OfframpTarget:
                 yield answer.index, Reply(answer.label, answer.exit, answer.layer)
 
 
-class InTurn:
+class InTurn(Generic[Input_contra]):
     """Several targets, as connections of one server, one after the other."""
 
-    def __init__(self, targets: Iterable[Target]) -> None:
+    def __init__(self, targets: Iterable[Target[Input_contra]]) -> None:
         self._targets = tuple(targets)
         self._next = cycle(self._targets)
         self._open = AsyncExitStack()
@@ -130,18 +134,18 @@ class InTurn:
     ) -> None:
         await self._open.aclose()
 
-    async def classify(self, text: str) -> Reply:
+    async def classify(self, text: Input_contra) -> Reply:
         """One text, one message, to the next of them."""
         return await next(self._next).classify(text)
 
     def classify_many(
-        self, texts: AsyncIterator[str]
+        self, texts: AsyncIterator[Input_contra]
     ) -> AsyncIterator[tuple[int, Reply | Exception]]:
         """Texts over one stream, to the next of them."""
         return next(self._next).classify_many(texts)
 
 
-def adapter(name: str, address: str) -> Target:
+def adapter(name: str, address: str) -> Target[str]:
     """The target that `MODULE:CALLABLE` makes of an address; raises ValueError if there is none."""
     module, colon, attribute = name.partition(":")
     if not colon:
@@ -151,7 +155,9 @@ def adapter(name: str, address: str) -> Target:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"no adapter {name!r}: {error}") from error
     try:
-        target: Target = make(address)
-    except TypeError as error:
+        target: Target[str] = make(address)
+    except Exception as error:
         raise ValueError(f"the adapter {name!r} makes nothing of an address: {error}") from error
+    if not hasattr(target, "classify"):
+        raise ValueError(f"the adapter {name!r} makes no target of an address, but {target!r}")
     return target
