@@ -1,8 +1,12 @@
 """Every fast runner says what the float32 reference module says."""
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,3 +156,31 @@ def test_buckets_hold_what_they_are_for() -> None:
     buckets = {token_bucket(tokens) for tokens in range(1, 513)}
     assert all(tokens <= token_bucket(tokens) < tokens + 8 for tokens in range(1, 513))
     assert len(buckets) == 64 + 56
+    large = range(513, 8193)
+    assert all(tokens <= token_bucket(tokens) < tokens * 33 / 32 for tokens in large)
+    assert len({token_bucket(tokens) for tokens in large}) == 4 * 32
+
+
+REWARMED = """
+import torch
+from test_runner import CONFIG, CPU, SHAPE, Precision, model_of, replace, runner_of
+
+torch.set_num_threads(1)
+wider = replace(CONFIG, encoder=replace(SHAPE, hidden_size=48, embedding_size=48))
+runners = [runner_of(model_of(one), CPU, Precision.BFLOAT16) for one in (CONFIG, wider)]
+for runner in [*runners, runners[0]]:
+    print("warm", flush=True)
+    for piece in runner.warm(1024):
+        piece()
+"""
+
+
+def test_what_was_warmed_up_is_not_compiled_again() -> None:
+    """Two models take 1216 kernels, more than oneDNN keeps unless it is told to."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "2", "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", REWARMED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    before, again = done.stdout.rsplit("warm\n", 1)
+    assert before.count("create:cache_miss") > 1024
+    assert "create:cache_hit" in again
+    assert "create:cache_miss" not in again

@@ -4,10 +4,13 @@ A layer is seven operators: four projections that take bias, activation and resi
 few tokens the bias alone), attention for each run of rows of equal length, two layer norms.
 
 oneDNN compiles a kernel for each number of tokens it meets, milliseconds each. So that a running
-server never waits for one, the numbers are few: every one up to 64 tokens, multiples of 8 above,
-where rows of zeros fill up; `warm` compiles them all.
+server never waits for one, the numbers are few: every one up to 64 tokens, multiples of 8 up to 512
+and 32 numbers for every doubling beyond, where rows of zeros fill up; `warm` compiles them all.
+oneDNN keeps 1024 kernels and forgets the oldest: a layer takes four for each number, other thread
+counts and other models theirs, so it is told to keep more before it is first asked for one.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -22,8 +25,11 @@ from offramp.model.exits import ExitHead, MultiExitModel
 from offramp.model.packing import Layout, PackedTokens
 from offramp.model.projection import Projection
 
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
+
 EXACT_TOKENS = 64
-GRAIN = 8
+GRAIN, GRAINS = 8, 64
+"""Tokens that the number grows by, or one part in so many of it, rounded up to a power of two."""
 
 
 def can_prepack() -> bool:
@@ -33,7 +39,10 @@ def can_prepack() -> bool:
 
 def token_bucket(tokens: int) -> int:
     """The number of tokens that a step of `tokens` is computed at."""
-    return tokens if tokens <= EXACT_TOKENS else -(-tokens // GRAIN) * GRAIN
+    if tokens <= EXACT_TOKENS:
+        return tokens
+    grain = max(GRAIN, (1 << (tokens - 1).bit_length()) // GRAINS)
+    return -(-tokens // grain) * grain
 
 
 class PrepackedLayer:
