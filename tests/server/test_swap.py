@@ -70,7 +70,11 @@ async def test_who_looked_the_old_one_up_is_answered_by_it_and_then_it_is_releas
 ) -> None:
     async with word_service(tmp_path) as service:
         models = service.app.models
-        weights = weakref.ref(models.get("").checkpoint.model)
+        served = models.get("")
+        parts: list[object] = [served.checkpoint.model, served.engine, served.engine.scheduler]
+        held = [weakref.ref(part) for part in parts]
+        del served
+        parts.clear()
 
         async def late() -> str:
             with models.admissions:
@@ -88,7 +92,7 @@ async def test_who_looked_the_old_one_up_is_answered_by_it_and_then_it_is_releas
         gc.disable()  # full collections would hold the loop: nothing may need one
         try:
             assert await late() == "yes"
-            assert weights() is None
+            assert [one() for one in held] == [None] * 3
         finally:
             gc.enable()
 

@@ -8,7 +8,8 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 LINK, SIGN = 0, b"."
@@ -45,6 +46,16 @@ class Member:
         if not self.ended.done():
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)  # Popen's own might find out its status first
+
+
+@contextmanager
+def held_back(number: signal.Signals) -> Generator[None]:
+    """Keep a signal from this thread, and from whatever it starts, until it is let through."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
 
 def status_of(returned: int) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from types import FrameType
 
 VERBS = {
     "train": "fine-tune an encoder and its exits on labelled text",
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb == "serve":
         with suppress(ValueError):  # of another thread than the first
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read that might have changed
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _leave)
         if "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
@@ -68,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"offramp {verb}: {error}", file=sys.stderr)
         return 1
     return status
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """End with the status of a process that a signal ended, which process 1 ignores by default."""
+    sys.exit(128 + number)
 
 
 def _open_standard_streams() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 from contextlib import suppress
@@ -24,6 +25,7 @@ class Command(Starter):
 
     def __init__(self) -> None:
         super().__init__(lambda _: self._tell())
+        self._link = socket.socket(fileno=os.dup(LINK))
         self._all_loaded = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         threading.Thread(target=self._listen, daemon=True).start()
@@ -47,12 +49,15 @@ class Command(Starter):
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _tell(self) -> None:
-        with suppress(OSError):  # it is gone, and so will we be
-            os.write(LINK, SIGN)
+        """Without waiting: the command may be gone, or have more signs unread than it asked for."""
+        with suppress(OSError):
+            self._link.send(SIGN, socket.MSG_DONTWAIT)
 
 
 def main() -> int:
     """Serve until told to end."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read that might have changed
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     command = Command()
     args = parser().parse_args()
     return run(args, config_of(args), command)

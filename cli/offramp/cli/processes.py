@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from offramp.cli.link import Member, status_of
+from offramp.cli.link import Member, held_back, status_of
 from offramp.server.config import ServerConfig
 from offramp.server.starter import SIGNALS
 from offramp.server.telemetry.setup import HIGHEST_PORT, SCRAPE_PORT
@@ -110,7 +110,8 @@ class Servers:
     async def _add(self) -> None:
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        with theirs:
+        # It finds SIGHUP held back, and what comes before it can listen is not lost on it.
+        with theirs, held_back(signal.SIGHUP):
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=theirs.fileno(),

@@ -1,9 +1,9 @@
 """`offramp serve`: checkpoints behind a gRPC port, until SIGTERM."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 
 from offramp.cli.processes import together
@@ -29,5 +29,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _announce(address: str) -> None:
-    with suppress(OSError):  # whoever read it may be gone
+    try:
         print(f"offramp serves on {address}", flush=True)
+    except OSError:  # whoever read it may be gone, or its disk full: that is no reason to end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc.aio
 
-from offramp.client.aio_errors import cancelled, translated
+from offramp.client.aio_errors import Ending, cancelled
 from offramp.client.core import Text
 from offramp.client.errors import OfframpError
 from offramp.client.exchange import WINDOW, Exchange
@@ -30,7 +30,7 @@ async def outcomes(
 
     The call is over when this ends, in whatever way.
     """
-    room = asyncio.Semaphore(WINDOW)
+    room, ending = asyncio.Semaphore(WINDOW), Ending(call)
     sender = asyncio.create_task(_send(call, texts, exchange, room))
     try:
         while (response := await _read(call)) is not None:
@@ -41,7 +41,7 @@ async def outcomes(
                 yield outcome
         await sender
     except grpc.aio.AioRpcError as error:
-        raise translated(error) from error
+        raise await ending.error(error) from error
     finally:
         sender.cancel()
         call.cancel()

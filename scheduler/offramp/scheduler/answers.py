@@ -24,6 +24,7 @@ class AnswerFuture(asyncio.Future[Answer]):
         cancelled = super().cancel(msg)
         if cancelled and request is not None:
             self.forget(request)
+            del self.forget
         return cancelled
 
     def settle(self, departure: Departure) -> None:
@@ -31,6 +32,7 @@ class AnswerFuture(asyncio.Future[Answer]):
         if self.done():
             return
         self.request = None
+        del self.forget  # whoever keeps an answer keeps no engine
         outcome = departure.outcome
         if isinstance(outcome, SchedulerError):
             self.set_exception(outcome)

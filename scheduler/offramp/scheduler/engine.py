@@ -15,6 +15,7 @@ from offramp.scheduler.observer import NullObserver, Observer
 from offramp.scheduler.request import Departure, Request, State, Terms
 from offramp.scheduler.room import Room
 from offramp.scheduler.scheduler import Scheduler
+from offramp.scheduler.sleeper import Sleeper
 from offramp.scheduler.solitude import Solitude
 
 TURNS = 8
@@ -37,6 +38,9 @@ class Engine:
     after the other and nobody else does: here cores share its products, which pays while they are
     awake. What such a step took is not learned: others take longer. The clock is `time.monotonic`,
     for arrivals and deadlines alike.
+
+    Nothing that it owns refers to it, so that it and the model go once nobody holds it: a search
+    for garbage would hold the loop.
     """
 
     def __init__(
@@ -60,8 +64,8 @@ class Engine:
         self._alone_at_once = alone_at_once
         self._solitude = Solitude()
         self._flying = 0
-        self._asleep: asyncio.Future[None] | None = None
-        self._flights = Flights(backend, executor, self._wake)
+        self._sleeper = Sleeper()
+        self._flights = Flights(backend, executor, self._sleeper)
         self._room = Room(scheduler)
         self._deliveries = Deliveries(self._observer)
         self._stopping = False
@@ -90,7 +94,7 @@ class Engine:
             raise
         future.request, future.forget = request, self._forget
         if self._flying < self._steps_in_flight:
-            self._wake()
+            self._sleeper.wake()
         return future
 
     def turned_away(self, terms: Terms, arrived: float, coming: int) -> SchedulerError | None:
@@ -136,20 +140,13 @@ class Engine:
             if self._deliveries or self._flights.on_device:
                 await asyncio.sleep(0)
             elif not self._flights.back:
-                # Not an Event, which looks the loop up, a call to the kernel, for every wait.
-                self._asleep = self._loop.create_future()
-                await self._asleep
+                await self._sleeper.sleep(self._loop)
 
     def stop(self) -> None:
         """Refuse new requests; `run` returns when those held have left."""
         self._stopping = True
         self.scheduler.drain()
-        self._wake()
-
-    def _wake(self) -> None:
-        """Let `run` look for what there is to do; while it is awake it will anyway."""
-        if self._asleep is not None and not self._asleep.done():
-            self._asleep.set_result(None)
+        self._sleeper.wake()
 
     @property
     def _nothing_held(self) -> bool:

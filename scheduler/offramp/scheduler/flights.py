@@ -12,6 +12,7 @@ from offramp.scheduler.backend import Backend, Batch, Launched, LaunchingBackend
 from offramp.scheduler.observer import Observer
 from offramp.scheduler.reading import Reading
 from offramp.scheduler.scheduler import Scheduler
+from offramp.scheduler.sleeper import Sleeper
 
 Outcome = Callable[[], Sequence[Reading]]
 """Gives what a step read, or raises what it raised."""
@@ -41,17 +42,17 @@ class Landed(NamedTuple):
 
 
 class Flights:
-    """Sends batches off and has them back; `wake` is called when one is.
+    """Sends batches off and has them back; the sleeper is woken when one is.
 
     Nobody tells of a step that was launched on a device: it is looked at when `land` is called. To
     be told takes a thread, which waits for Python's lock whenever this loop is busy.
     """
 
-    def __init__(self, backend: Backend, executor: Executor, wake: Callable[[], None]) -> None:
+    def __init__(self, backend: Backend, executor: Executor, sleeper: Sleeper) -> None:
         self._run = backend.run
         self._launch = backend.launch if isinstance(backend, LaunchingBackend) else None
         self._executor = executor
-        self._wake = wake
+        self._sleeper = sleeper
         self._launched: deque[tuple[Lane, Batch, Launched]] = deque()
         self._back: deque[Landed] = deque()
 
@@ -87,7 +88,7 @@ class Flights:
 
     def _told(self, lane: Lane, batch: Batch, outcome: Outcome) -> None:
         self._back.append(Landed(lane, batch, outcome))
-        self._wake()
+        self._sleeper.wake()
 
 
 def _again(error: Exception) -> Sequence[Reading]:

@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from types import FrameType
 from weakref import ref
 
 import torch
 
-from offramp.model.exits import MultiExitModel
 from offramp.server.config import ServerConfig
 from offramp.server.drain import OpenCalls, stop_server
 from offramp.server.engines import Engines
@@ -92,14 +92,14 @@ class App:
         """Return only if an engine or a model died, which none should; the server is of no use."""
         await self._engines.death()
 
-    async def swap(self) -> "list[ref[MultiExitModel]]":
+    async def swap(self) -> "list[ref[object]]":
         """Read every checkpoint again and serve what is new; returns when what was old is released.
 
         One that is unusable is logged, and the old one served on. What was swapped is referred to
         as long as anything holds it.
         """
         swapped = [await self._swap.swap(*item) for item in self._directories.items()]
-        return [old for old in swapped if old is not None]
+        return list(chain.from_iterable(swapped))
 
     async def stop(self) -> None:
         """Drain: tell the health service, wait for balancers, take nothing new, finish the rest.
@@ -190,7 +190,7 @@ async def swap_whenever(changed: asyncio.Event, app: App, swapped: Callable[[], 
         changed.clear()
         if old := await app.swap():
             settle()
-            if any(model() is not None for model in old):  # which may be as frozen as all else
+            if any(one() is not None for one in old):  # which may be as frozen as all else
                 release()
                 settle()
         swapped()

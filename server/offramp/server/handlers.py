@@ -130,7 +130,7 @@ def _lenient(deserialize: Callable[[bytes], Any], limits: MessageLimits) -> Call
     def decode(data: bytes) -> Any:  # noqa: ANN401
         if len(data) > limits.bytes:
             return MessageTooLargeError(len(data), limits.bytes)
-        if len(data) > LEAST_FIELD * most and _fields_exceed(data, most):
+        if len(data) > LEAST_FIELD * most and _fields_exceed(data, most + 1):  # with its options
             return TooManyFieldsError(most)
         try:
             return deserialize(data)

@@ -9,13 +9,13 @@ that cannot be served changes nothing but the log.
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from weakref import ref
 
 from offramp.model.directory import digest_of
 from offramp.model.errors import ModelError
-from offramp.model.exits import MultiExitModel
 from offramp.server.engines import Engines
 from offramp.server.loader import Loader
 from offramp.server.served import Admissions, ModelRegistry, ServedModel
@@ -51,28 +51,29 @@ class Swap:
             for outcome in ("swapped", "unchanged", "failed")
         }
 
-    async def swap(self, name: str, directory: Path) -> "ref[MultiExitModel] | None":
-        """Serve what is in this directory now under this name; None if the old one is served on.
+    async def swap(self, name: str, directory: Path) -> "Sequence[ref[object]]":
+        """Serve what is in this directory now under this name; nothing if the old is served on.
 
-        Returns when the old one is released, and a reference that says whether anything holds it.
+        Returns when the old one is released, and references to its engine and its model, which say
+        whether anything holds it.
         """
         old, started = self._models.get(name), time.monotonic()
         try:
             if await asyncio.to_thread(digest_of, directory) == old.checkpoint.digest:
                 self._tell(name, "unchanged", "the checkpoint is the one that is served", old, old)
-                return None
+                return ()
             new = await asyncio.to_thread(self._loader.load, directory, name)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the old one serves
             reason = str(error) if isinstance(error, ModelError) else repr(error)
             self._tell(name, "failed", FAILED, old, reason=reason)
-            return None
+            return ()
         self._engines.start(new)
         admissions = self._models.put(new)
         new.attach()
         seconds = round(time.monotonic() - started, 3)
         self._tell(name, "swapped", "new requests go to the new checkpoint", old, new, seconds)
         await self._release(old, admissions)
-        return ref(old.checkpoint.model)
+        return ref(old.engine), ref(old.checkpoint.model)
 
     async def _release(self, old: ServedModel, admissions: Admissions) -> None:
         await admissions.over(self._grace)

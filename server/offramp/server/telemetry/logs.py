@@ -73,6 +73,12 @@ def configure_logging(form: LogFormat, provider: LoggerProvider | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     # Nobody reads baggage here; a warning of a wrong one holds what a caller, any caller, wrote.
     logging.getLogger("opentelemetry.baggage").setLevel(logging.ERROR)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether what gRPC logs is more than that a call was gone when it was answered."""
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
 class TextFormatter(logging.Formatter):

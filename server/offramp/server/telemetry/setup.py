@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from offramp.server.telemetry.readers import PushReader, ScrapeReader
 from offramp.server.telemetry.registry import Registry
+from offramp.server.telemetry.scrapes import harden
 
 NAME = "offramp"
 SIGNALS = ("traces", "metrics", "logs")
@@ -154,12 +155,7 @@ def _meter(
                 " OTEL_EXPORTER_PROMETHEUS_HOST and OTEL_EXPORTER_PROMETHEUS_PORT"
             ) from error
         port = server.server_port
-
-        def close() -> None:
-            server.shutdown()
-            server.server_close()
-
-        closers.append(close)
+        closers.append(harden(server))
     temporality = environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower()
     readers += [
         PushReader(
