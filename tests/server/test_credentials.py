@@ -1,6 +1,7 @@
 """TLS and bearer tokens, between the real ends."""
 
 import asyncio
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from service import word_service
 from wire import unary, wire
 
 from offramp.cli import bench, health
-from offramp.client import AsyncClient, UnauthenticatedError, UnavailableError
+from offramp.client import (
+    AsyncClient,
+    DeadlineExceededError,
+    OverloadedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from offramp.server.app import serve
 from offramp.server.config import ServerConfig
 from offramp.server.starter import Starter
@@ -61,6 +68,22 @@ async def test_only_a_token_of_the_file_opens_our_services(tmp_path: Path) -> No
             stub = health_pb2_grpc.HealthStub(raw.channel)
             check = await stub.Check(health_pb2.HealthCheckRequest())
             assert check.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_stream_that_ends_while_it_sends_tells_its_own_status(tmp_path: Path) -> None:
+    """Which gRPC hides behind one of its own where a text is sent just then: so, many streams."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret\n")
+    async with word_service(tmp_path, token_file=tokens) as service:
+        async with AsyncClient(service.address, token="wrong") as stranger:
+            for _ in range(30):
+                with pytest.raises(UnauthenticatedError):
+                    await anext(stranger.classify_many(repeat("fine film " * 1000)))
+        async with AsyncClient(service.address, token="secret") as client:
+            for _ in range(10):
+                texts = client.classify_many(repeat("fine"), timeout=0.05, return_errors=True)
+                with pytest.raises((DeadlineExceededError, OverloadedError)):
+                    [answer async for answer in texts]
 
 
 @pytest.mark.parametrize("text", ["", " \n \n", "tökén\n", "two\x07bells"])

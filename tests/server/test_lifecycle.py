@@ -240,6 +240,28 @@ async def test_sighup_before_anything_is_loaded_ends_nothing() -> None:
     assert await process.wait() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_before_anything_is_loaded_ends_it(number: signal.Signals) -> None:
+    """By a status of its own: what a signal does by default it does not do to process 1."""
+    command = (*COMMAND, "serve", "--address", "127.0.0.1:0", "--checkpoint", str(SHIPPED))
+    process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    await eventually(lambda: signal.SIGTERM in handled_by(process.pid))
+    process.send_signal(number)
+    _, told = await process.communicate()
+    assert (process.returncode, told) == (128 + number, b"")
+
+
+async def test_an_announcement_that_finds_no_room_is_no_failure() -> None:
+    serve = f"exec {sys.executable} -m offramp.cli.main serve --address 127.0.0.1:0"
+    command = f"{serve} --checkpoint {SHIPPED} >/dev/full"
+    process = await asyncio.create_subprocess_shell(command, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    while b"offramp.start" not in (line := await process.stderr.readline()):
+        assert line
+    process.terminate()
+    assert await process.wait() == 0
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_closed_standard_streams_end_nothing(processes: int) -> None:
     serve = f"exec {sys.executable} -m offramp.cli.main serve --address 127.0.0.1:0"
@@ -254,9 +276,17 @@ async def test_closed_standard_streams_end_nothing(processes: int) -> None:
 
 
 def hangups_are_ignored(process: int) -> bool:
+    return signal.SIGHUP in signals_of(process, "SigIgn")
+
+
+def handled_by(process: int) -> set[int]:
+    return signals_of(process, "SigCgt")
+
+
+def signals_of(process: int, kind: str) -> set[int]:
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    (mask,) = re.findall(r"^SigIgn:\s*(\w+)", status, re.MULTILINE)
-    return bool(int(mask, 16) & 1 << signal.SIGHUP - 1)
+    (mask,) = re.findall(rf"^{kind}:\s*(\w+)", status, re.MULTILINE)
+    return {number for number in range(1, 65) if int(mask, 16) & 1 << number - 1}
 
 
 async def test_sigterm_drains_a_real_server() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Generator
@@ -33,6 +34,7 @@ def swap(*_):
         time.sleep(0.05)
     os.write(0, b".")
 signal.signal(signal.SIGHUP, swap)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 os.write(0, b".")
 os.read(0, 1)
@@ -146,6 +148,35 @@ async def test_they_swap_one_after_the_other(tmp_path: Path) -> None:
     assert log.read_text().split() == ["begin", "end"] * 3
     signal.raise_signal(signal.SIGTERM)
     assert await asyncio.wait_for(running, PATIENCE) == 0
+
+
+async def test_a_hangup_before_a_server_listens_is_not_lost_on_it(tmp_path: Path) -> None:
+    log, serving, others = tmp_path / "log", asyncio.Event(), set(children_of(os.getpid()))
+    running = asyncio.create_task(Servers((*PLAIN, str(log)), 1).run(serving.set))
+    await eventually(lambda: len(set(children_of(os.getpid())) - others) == 1)
+    (pid,) = set(children_of(os.getpid())) - others
+    os.kill(pid, signal.SIGHUP)
+    await eventually(lambda: log.exists() and log.read_text().count("end") == 1)
+    await asyncio.wait_for(serving.wait(), PATIENCE)
+    signal.raise_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(running, PATIENCE) == 0
+
+
+TELLS_MUCH = """
+from offramp.cli.member import Command
+command = Command()
+for _ in range(10_000):
+    command.swapped()
+print("through", flush=True)
+"""
+
+
+def test_signs_that_nobody_reads_hold_up_nobody() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-c", TELLS_MUCH]
+        done = subprocess.run(command, stdin=theirs, capture_output=True, timeout=90, check=True)
+    assert done.stdout == b"through\n"
 
 
 SECOND_FAILS = """

@@ -28,7 +28,7 @@ def lines() -> Generator[Lines]:
         yield found
 
 
-def test_what_a_caller_writes_as_baggage_is_in_no_line(
+def test_what_a_caller_writes_as_baggage_or_leaves_early_is_in_no_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = logging.getLogger()
@@ -36,6 +36,9 @@ def test_what_a_caller_writes_as_baggage_is_in_no_line(
     try:
         configure_logging(LogFormat.TEXT, None)
         logging.getLogger("opentelemetry.context").warning("something else")
+        grpc_log = logging.getLogger("grpc._cython.cygrpc")
+        grpc_log.error("ExecuteBatchError raised in core by servicer method [%s]", "gone")
+        grpc_log.error("Unexpected [%s]", "trouble")
         propagate.extract({"baggage": "written by anybody"})
     finally:
         root.handlers[:] = handlers
@@ -43,6 +46,8 @@ def test_what_a_caller_writes_as_baggage_is_in_no_line(
     told = capsys.readouterr().err
     assert "something else" in told
     assert "anybody" not in told
+    assert "gone" not in told
+    assert "Unexpected [trouble]" in told
 
 
 async def test_one_line_for_a_load_a_start_a_stop_and_a_failure(

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,22 @@ def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
         with pytest.raises(OSError, match=f"127.0.0.1:{port}: .* OTEL_EXPORTER_PROMETHEUS_PORT"):
             configure()
+
+
+def test_a_connection_to_be_scraped_that_says_nothing_is_closed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("offramp.server.telemetry.scrapes.SILENCE", 0.05)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
+    telemetry = configure()
+    try:
+        with socket.create_connection(("localhost", telemetry.scrape_port or 0), 30.0) as silent:
+            assert silent.recv(1) == b""
+        with urllib.request.urlopen(
+            f"http://localhost:{telemetry.scrape_port}/metrics", timeout=30.0
+        ) as page:
+            assert page.status == 200
+    finally:
+        telemetry.close()
+    assert capfd.readouterr().err == ""

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb == "serve":
         with suppress(ValueError):  # of another thread than the first
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read that might have changed
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, _leave)
         if "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
             os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
