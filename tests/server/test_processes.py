@@ -175,7 +175,9 @@ def test_signs_that_nobody_reads_hold_up_nobody() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-c", TELLS_MUCH]
-        done = subprocess.run(command, stdin=theirs, capture_output=True, timeout=90, check=True)
+        done = subprocess.run(
+            command, stdin=theirs.fileno(), capture_output=True, timeout=90, check=True
+        )
     assert done.stdout == b"through\n"
 
 
