@@ -41,11 +41,10 @@ def test_examples_run_as_they_stand(
     assert examples
     monkeypatch.chdir(tmp_path)
     Path("texts.txt").write_text("a fine film\na dull film\n", encoding="utf-8")
-    names: dict[str, object] = {}
     with local_server(tiny_checkpoint(tmp_path / "tiny")) as address:
         for example in examples:
             assert "127.0.0.1:50051" in example or "import" in example
-            exec(example.replace("127.0.0.1:50051", address), names)  # noqa: S102
+            exec(example.replace("127.0.0.1:50051", address), {})  # noqa: S102
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -8,7 +8,7 @@ from tiny import tiny_checkpoint
 
 from offramp.cli.main import main
 
-LIMITS = ["--fixed-cost", "8", "--row-cost", "1", "--max-rows", "16"]
+LIMITS = ["--fixed-cost", "8", "--row-cost", "1", "--max-batch-rows", "16"]
 BASE = ["simulate", *LIMITS, "--requests", "400", "--seed", "3"]
 SHARES = ["--exit-shares", ".5", ".25", ".25"]
 
@@ -49,6 +49,7 @@ def test_deadlines_replicas_and_a_trace(capsys: pytest.CaptureFixture[str], tmp_
     recorded = run(capsys, "--trace", str(trace))
     assert recorded["answered"] == 50
     assert recorded["rate"] == pytest.approx(1 / 3)
+    assert run(capsys, "--trace", str(trace), "--p99", "100")["replicas"] >= 1
     image = tmp_path / "latency.png"
     for option, value in (
         ("--plot", str(image)),
@@ -123,17 +124,30 @@ def test_what_cannot_be_meant(
         (("--plot", "nowhere/x.png"), "there is no directory nowhere"),
         (("--plot", "x.foo"), "its name must end in"),
         (("--policy", "foo", "--checkpoint", "nowhere", "--data", "x"), "no policy 'foo'"),
-        (("--trace", "{tmp}/words"), "words must hold arrival times, one a line"),
-        (("--trace", "{tmp}/endless"), "endless must hold finite arrival times"),
+        (("--trace", "{tmp}/words"), "words is no trace"),
+        (("--trace", "{tmp}/endless"), "endless must hold times, finite ones"),
+        (("--checkpoint", "x", "--data", "y", "--row-cost", "2"), "leave it or --row-cost out"),
+        (("--text-column", "words"), "name it, --checkpoint"),
+        (("--fail",), "--fail is at a --deadline"),
     ],
 )
 def test_what_no_run_can_have_is_refused_before_it_begins(
     options: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "words").write_text("[1,\n2]\n")
+    (tmp_path / "words").write_text("soon\n")
     (tmp_path / "endless").write_text("1\n2\nnan\n")
     assert main(["simulate", *(option.format(tmp=tmp_path) for option in options)]) == 1
     assert told in capsys.readouterr().err
+
+
+def test_bursts_are_dealt_among_replicas_and_not_made_longer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    needs = ("--p99", "300", "--rate", "3", "--requests", "4000")
+    smooth, bursty = (
+        run(capsys, *needs, "--arrivals", pattern)["replicas"] for pattern in ("poisson", "bursty")
+    )
+    assert smooth <= bursty <= 2 * smooth
 
 
 def test_replicas_that_fail_requests_are_too_few(capsys: pytest.CaptureFixture[str]) -> None:

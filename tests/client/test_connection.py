@@ -81,12 +81,15 @@ def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "h:", "127.0.0.1:65536", "127.0.0.1:0", "[::1]:99999"]
+    "address",
+    ["127.0.0.1", "h:", "127.0.0.1:65536", "127.0.0.1:0", "[::1]:99999", ":1", "http://h:1"],
 )
 def test_an_address_without_a_port_that_there_is_is_refused(address: str) -> None:
     for client in (Client, AsyncClient):
         with pytest.raises(ValueError, match="must be HOST:PORT"):
             client(address)
+        with pytest.raises(ValueError, match="must be HOST:PORT"):
+            client(50051)  # type: ignore[arg-type]
 
 
 async def test_calls_of_a_client_that_is_closed_are_told_so(tmp_path: Path) -> None:
@@ -137,8 +140,10 @@ async def test_a_closed_client_says_so() -> None:
         await anext(client.classify_many(["fine"]))
     own = Client("127.0.0.1:1")
     own.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ValueError, match="this client is closed"):
         own.classify("fine")
+    with pytest.raises(ValueError, match="this client is closed"):
+        next(own.classify_many(["fine"]))
 
 
 @pytest.mark.parametrize(

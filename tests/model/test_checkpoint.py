@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from service import SHIPPED
 from tiny import tiny_checkpoint
 
@@ -26,6 +27,16 @@ def test_the_shipped_checkpoint_is_small_and_calibrated() -> None:
     assert checkpoint.config.labels == ("negative", "positive")
     assert checkpoint.calibration.table
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 48_000_000
+
+
+POINT = {
+    "threshold": 1.0,
+    "accuracy": 0.9,
+    "accuracy_drop": 0.0,
+    "agreement": 1.0,
+    "mean_layers": 6.0,
+    "layer_speedup": 1.0,
+}
 
 
 def cut(path: Path) -> None:
@@ -75,6 +86,15 @@ def set_to(*path: str, value: object) -> Callable[[Path], None]:
         ("model.safetensors", Path.unlink, "missing"),
         ("tokenizer.json", cut, "tokenizer"),
         ("exits.json", foreign, "calibration"),
+        ("config.json", set_to("model", "encoder", "layers", value=True), "a whole number from 1"),
+        ("config.json", set_to("model", "encoder", "token_types", value="x"), "number from 0 on"),
+        ("config.json", set_to("model", "encoder", "position_offset", value=-5), "from 0 on"),
+        ("config.json", set_to("model", "encoder", "layer_norm_eps", value=None), "layer_norm_eps"),
+        ("config.json", set_to("model", "encoder", "hidden_size", value=10**30), "whole number"),
+        ("config.json", set_to("model", "encoder", "hidden_size", value=12 * 10**8), "no possible"),
+        ("config.json", set_to("model", "pairs", value="x"), "pairs must be true, false or null"),
+        ("exits.json", set_to("table", value=[POINT | {"accuracy_drop_bound": None}]), "a number"),
+        ("exits.json", set_to("temperatures", value=[float("inf")] * 6), "positive and finite"),
     ],
 )
 def test_damage_is_named(
@@ -103,6 +123,36 @@ def test_a_calibration_that_cannot_be_written_leaves_the_one_before(
         save_calibration(replace(calibration, default_threshold=0.5), directory)
     assert (directory / "exits.json").read_bytes() == before
     assert not list(directory.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "told"),
+    [(999_999, 0, "ids up to 999999"), (0, 3, "token types up to 3, .* embeddings of 2")],
+)
+def test_what_a_tokenizer_puts_around_a_text_is_looked_at_too(
+    ids: int, kind: int, told: str, tmp_path: Path
+) -> None:
+    tokenizer = tiny_checkpoint(tmp_path / "tiny") / "tokenizer.json"
+    definition = json.loads(tokenizer.read_text())
+    around = definition["post_processor"]
+    for piece in around["single"]:
+        next(iter(piece.values()))["type_id"] = kind
+    for special in around["special_tokens"].values():
+        special["ids"] = [ids or special["ids"][0]]
+    tokenizer.write_text(json.dumps(definition))
+    with pytest.raises(CheckpointError, match=told) as raised:
+        load_checkpoint(tmp_path / "tiny")
+    assert "tokenizer.json" in str(raised.value)
+
+
+def test_weights_of_a_type_that_is_none_of_ours_are_named(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny") / "model.safetensors"
+    weights = load_file(path)
+    name = min(weights)
+    for dtype in (torch.float8_e4m3fn, torch.complex64, torch.int8):
+        save_file(weights | {name: weights[name].to(dtype)}, path)
+        with pytest.raises(CheckpointError, match=f"{name} is of {dtype}"):
+            load_checkpoint(tmp_path / "tiny")
 
 
 def test_words_without_an_embedding_are_named(tmp_path: Path) -> None:

@@ -101,8 +101,18 @@ async def test_tls(tmp_path: Path) -> None:
     async with word_service(tmp_path, certificate=certificate, private_key=private_key) as service:
         async with AsyncClient(service.address, credentials=trust, token="any") as client:
             assert (await client.classify("easy")).label == "yes"
-        with pytest.raises(UnavailableError):
+        with pytest.raises(UnavailableError, match="does the server speak TLS"):
             await service.client.classify("easy", timeout=2)
+        stranger = grpc.ssl_channel_credentials(trustme.CA().cert_pem.bytes())
+        async with AsyncClient(service.address, credentials=stranger) as client:
+            with pytest.raises(UnavailableError, match="no authority that is trusted here"):
+                await client.classify("easy", timeout=2)
+    async with (
+        word_service(tmp_path) as plain,
+        AsyncClient(plain.address, credentials=trust) as client,
+    ):
+        with pytest.raises(UnavailableError, match="the server does not speak TLS"):
+            await client.classify("easy", timeout=2)
 
 
 @pytest.mark.parametrize(

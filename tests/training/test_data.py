@@ -37,6 +37,13 @@ def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
         assert load_dataset(path) == Dataset(EXPECTED, ("no", "yes"))
 
 
+def test_inputs_that_are_told_twice_and_otherwise() -> None:
+    labels = (("fine", 1), ("fine", 0), ("hard", 0), ("hard", 0), ("odd", 1))
+    dataset = Dataset(tuple(Example(text, None, label) for text, label in labels), ("no", "yes"))
+    assert dataset.inputs == {("fine", None), ("hard", None), ("odd", None)}
+    assert dataset.contradictions == 1
+
+
 @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
 def test_cells_with_commas_and_line_breaks(tmp_path: Path, name: str, delimiter: str) -> None:
     with (tmp_path / name).open("w", newline="") as file:
@@ -68,10 +75,13 @@ def test_a_dataset_of_the_hugging_face_library_keeps_its_label_names(tmp_path: P
     ("lines", "cause"),
     [
         ('{"text": "a", "label": 0}\n{"text": "b"}', "a.jsonl:2: has no label"),
-        ('{"text": "a", "label": true}', "a.jsonl:1: has no label"),
+        ('{"text": "a", "label": true}', "a.jsonl:1: label true is neither a name, in quotes, nor"),
+        ('{"text": "a", "label": ["x"]}', 'label \\["x"\\] is neither a name'),
+        ('{"text": 5, "label": 0}', "a.jsonl:1: text is 5, which is no text"),
+        ('[\n{"text": "a", "label": 0}]', "a.jsonl:1: is not JSON: Expecting value"),
         ('{"text": "a", "label": " \\t"}', "a.jsonl:1: has no label"),
         ('{"text": "a", "label": NaN}', "a.jsonl:1: has no label"),
-        ('{"text": "a", "label": 0.5}', "a.jsonl:1: label 0.5 is a number with a fraction"),
+        ('{"text": "a", "label": 0.5}', "a.jsonl:1: label 0.5 is not a whole number"),
         ('{"text": "a", "label": "\\ud800"}', "a.jsonl:1: 'label' holds half a character"),
         ('{"text": "a", "label": "no"}', "a.jsonl: has one label only, 'no'; it takes two$"),
         ('{"text": " ", "label": 0}', "a.jsonl:1: has no text"),

@@ -131,9 +131,9 @@ def _texts(args: argparse.Namespace) -> Iterable[Text]:
 
 def _record(text: Text, outcome: Outcome) -> dict[str, Any]:
     first, second = (text, None) if isinstance(text, str) else text
-    record: dict[str, Any] = {"text": first}
+    record: dict[str, Any] = {"index": outcome.index, "text": _readable(first)}
     if second is not None:
-        record["text_pair"] = second
+        record["text_pair"] = _readable(second)
     if isinstance(outcome, OfframpError):
         return record | {"error": str(outcome), "code": outcome.code.name}
     record |= {
@@ -153,6 +153,11 @@ def _record(text: Text, outcome: Outcome) -> dict[str, Any]:
     if outcome.probabilities:
         record["probabilities"] = [round(value, 6) for value in outcome.probabilities]
     return record
+
+
+def _readable(text: str) -> str:
+    """A text with a replacement character for each byte that was not UTF-8: JSON has no such."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _missing(error: ModuleNotFoundError) -> str:
@@ -179,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         action="extend",
-        help="a text a line, or .jsonl with text and text_pair; each also .gz",
+        help="a text a line, blank ones left out, or .jsonl with text and text_pair; each also .gz",
     )
     add("--json", action="store_true", help="print one JSON object a line, as answers come")
 

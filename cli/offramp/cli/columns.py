@@ -20,3 +20,8 @@ def add_columns(add: Callable[..., object]) -> None:
 def columns_of(args: argparse.Namespace) -> Columns:
     """The columns that were asked for."""
     return Columns(args.text_column, args.pair_column, args.label_column)
+
+
+def columns_told(args: argparse.Namespace) -> bool:
+    """Whether any was asked for but those that there are by default."""
+    return columns_of(args) != Columns()

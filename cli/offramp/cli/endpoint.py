@@ -58,6 +58,9 @@ class Endpoint:
             scrape = Scrape.of(text, time.monotonic(), host)
             if not any(name.startswith("offramp_") for name in scrape.series):
                 raise ValueError("these are not an offramp server's")
+        except http.client.BadStatusLine:
+            self.silence = "it does not speak HTTP; name the port of the metrics"
+            return
         except UNANSWERED as error:
             self.silence = getattr(error, "reason", error)
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from offramp.cli.columns import add_columns, columns_of
+from offramp.cli.defaults import DefaultsFormatter
 from offramp.cli.outputs import IMAGES, check_file
 from offramp.cli.table import console
 from offramp.model.checkpoint import load_checkpoint
@@ -130,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="offramp evaluate",
         description=__doc__,
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsFormatter,
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True)

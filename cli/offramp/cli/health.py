@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from offramp.cli.access import credentials_of
 from offramp.client.channel import target_of, timeout_of
+from offramp.client.errors import error_from_call
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,4 +47,4 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.
 
 def _told(error: grpc.RpcError) -> str:
     call = cast("grpc.Call", error)  # what a stub raises is both
-    return call.details() or call.code().name
+    return str(error_from_call(call.code(), call.details(), None))

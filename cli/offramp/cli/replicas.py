@@ -13,14 +13,13 @@ MOST_REPLICAS = 4096
 def fewest_replicas(
     rule: Rule, machine: Machine, workload: Workload, p99: float
 ) -> tuple[int, Figures] | None:
-    """Fewest replicas, each with its share of the rate, that answer all and keep the p99.
+    """Fewest replicas, among which arrivals are dealt by chance, that answer all and keep the p99.
 
     And the figures of one of them; None if no number of up to MOST_REPLICAS does.
     """
 
     def figures_of(replicas: int) -> Figures:
-        share = replace(workload, rate=workload.rate / replicas, trace=workload.trace[::replicas])
-        return run(rule, machine, share)
+        return run(rule, machine, replace(workload, replicas=replicas))
 
     def enough(replicas: int) -> bool:
         figures = figures_of(replicas)

@@ -1,6 +1,8 @@
 """The options of `offramp serve`, and what they tell the server."""
 
 import argparse
+import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,20 @@ def config_of(args: argparse.Namespace) -> ServerConfig:
     if settings.get("device", "").startswith("cuda"):
         limits = {**GPU_LIMITS, **limits}
         settings.setdefault("precision", GPU_PRECISION)
-    settings["limits"] = Limits(**limits)
-    return ServerConfig(**settings)
+    try:
+        settings["limits"] = Limits(**limits)
+        return ServerConfig(**settings)
+    except ValueError as error:
+        names = [field.name for field in (*fields(ServerConfig), *fields(Limits))]
+        raise ValueError(_by_options(str(error), names)) from error
+
+
+def _by_options(told: str, names: Sequence[str]) -> str:
+    """What is told of fields, with the options that they are."""
+    known = "|".join(name for name in names if "_" in name)
+    first = rf"^(?:{'|'.join(names)})(?= must)"
+    pattern = rf"\b(?:{known})\b|{first}"
+    return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), told)
 
 
 def _fields(args: argparse.Namespace, kind: type[ServerConfig | Limits]) -> dict[str, Any]:

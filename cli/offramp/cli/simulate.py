@@ -11,12 +11,21 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 
 from offramp.cli.columns import columns_of
+from offramp.cli.load.arrivals import read_trace
 from offramp.cli.replicas import MOST_REPLICAS, fewest_replicas
-from offramp.cli.simulate_options import REQUESTS, check, chosen_rules, parse
+from offramp.cli.simulate_options import (
+    FIXED_COST,
+    REQUESTS,
+    ROW_COST,
+    SHARES,
+    check,
+    chosen_rules,
+    parse,
+)
 from offramp.cli.simulated import Row, plot, table
 from offramp.cli.table import console
 from offramp.scheduler.experiment import Machine, line_cost, run
@@ -67,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rule]]:
     """The machine, the workload but for its rate, and the rules by name."""
-    shares = _numbers(args.exit_shares)
+    shares = list(SHARES) if args.exit_shares is None else _numbers(args.exit_shares)
     samples: tuple[tuple[int, int], ...] = ()
     if args.checkpoint:
         if not args.data:
@@ -80,23 +89,24 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
             args.data,
             columns_of(args),
             args.threshold,
-            slots=args.slots or 2 * args.max_rows,
-            max_rows=args.max_rows,
-            max_tokens=args.max_tokens or 512,
+            slots=args.slots or 2 * args.max_batch_rows,
+            max_rows=args.max_batch_rows,
+            max_tokens=args.max_batch_tokens or 512,
             workers=args.workers,
         )
         shares, samples, machine = measured.shares, measured.samples, measured.machine
         fixed = machine.cost(0, 1, round(measured.mean_tokens))
         row = machine.cost(0, 8, round(8 * measured.mean_tokens)) / 8
     else:
-        fixed, row = args.fixed_cost, args.row_cost
+        fixed = FIXED_COST if args.fixed_cost is None else args.fixed_cost
+        row = ROW_COST if args.row_cost is None else args.row_cost
         if not (0 <= fixed < inf and 0 < row < inf):
             raise ValueError("--fixed-cost must be at least 0 and --row-cost above 0, both finite")
-        tokens = args.max_tokens or args.max_rows
+        tokens = args.max_batch_tokens or args.max_batch_rows
         machine = Machine(
             line_cost(fixed, row),
             len(shares),
-            args.max_rows,
+            args.max_batch_rows,
             tokens,
             args.slots,
             args.workers or 1,
@@ -114,7 +124,7 @@ def _setting(args: argparse.Namespace) -> tuple[Machine, Workload, dict[str, Rul
         bulk=args.bulk,
         samples=samples,
     )
-    return machine, workload, rules(fixed, row, args.max_rows, machine.stages)
+    return machine, workload, rules(fixed, row, args.max_batch_rows, machine.stages)
 
 
 def _rates(
@@ -162,13 +172,8 @@ def _numbers(words: Sequence[str]) -> list[float]:
 
 
 def _trace(path: Path, most: int | None) -> tuple[float, ...]:
-    """The first arrival times of a file, one a line, from whatever zero."""
-    try:
-        times = sorted(float(line) for line in path.read_text(encoding="utf-8").split())[:most]
-    except ValueError as error:
-        raise ValueError(f"{path} must hold arrival times, one a line: {error}") from error
-    if not all(map(isfinite, times)):
-        raise ValueError(f"{path} must hold finite arrival times")
-    if len(times) < 2 or times[-1] == times[0]:
+    """The first arrival times of a file, counted from the first."""
+    times = read_trace(path)[:most]
+    if len(times) < 2 or not times[-1]:
         raise ValueError(f"{path} must hold at least two different arrival times, one a line")
-    return tuple(time - times[0] for time in times)
+    return tuple(times)

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
-from offramp.cli.columns import add_columns
+from offramp.cli.columns import add_columns, columns_told
+from offramp.cli.defaults import DefaultsFormatter
 from offramp.cli.numbers import check_above_zero, check_at_least_one
 from offramp.cli.outputs import IMAGES, check_file
 from offramp.scheduler.rules import Rule, rules
 
 SHARES = (0.465, 0.094, 0.113, 0.115, 0.032, 0.181)
+FIXED_COST, ROW_COST = 64.0, 1.0
 REQUESTS = 20_000
 
 
@@ -33,12 +35,23 @@ def check(args: argparse.Namespace) -> None:
         several = len(args.load or ()) > 1 or len(args.policy) > 1 or "all" in args.policy
         if several or args.plot:
             raise ValueError("--p99 asks of one policy at one load; give one of each and no --plot")
-    if not args.checkpoint and (args.data or args.threshold is not None):
+    if not args.checkpoint and (args.data or args.threshold is not None or columns_told(args)):
         raise ValueError(
-            "--data and --threshold are of a measured checkpoint; name it, --checkpoint"
+            "--data, its columns and --threshold are of a measured checkpoint; name it,"
+            " --checkpoint"
         )
+    made_up = [name for name in ("fixed_cost", "row_cost", "exit_shares") if _told(args, name)]
+    if args.checkpoint and made_up:
+        option = made_up[0].replace("_", "-")
+        raise ValueError(f"a --checkpoint is measured; leave it or --{option} out")
+    if args.fail and args.deadline == inf:
+        raise ValueError("--fail is at a --deadline; give one too")
     check_file(args.plot, IMAGES)
     chosen_rules(args.policy, rules(1.0, 1.0, 1, 1))
+
+
+def _told(args: argparse.Namespace, name: str) -> bool:
+    return getattr(args, name) is not None
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -70,13 +83,30 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="offramp simulate",
         description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+        formatter_class=DefaultsFormatter,
     )
     add = parser.add_argument
-    add("--fixed-cost", type=float, default=64.0, metavar="A", help="cost of a step, however small")
-    add("--row-cost", type=float, default=1.0, metavar="C", help="cost of each row of a step")
-    add("--max-rows", type=int, default=32, metavar="B", help="rows of a batch at most")
-    add("--max-tokens", type=int, default=0, help="tokens of a batch at most; 0: 512, or the rows")
+    add(
+        "--fixed-cost",
+        type=float,
+        metavar="A",
+        help=f"cost of a step, however small; {FIXED_COST:g} by default",
+    )
+    add(
+        "--row-cost",
+        type=float,
+        metavar="C",
+        help=f"cost of each row of a step; {ROW_COST:g} by default",
+    )
+    add("--max-batch-rows", type=int, default=32, metavar="B", help="rows of a batch at most")
+    add(
+        "--max-batch-tokens",
+        type=int,
+        default=0,
+        metavar="T",
+        help="tokens of a batch at most; 0: 512 with --checkpoint, else the rows",
+    )
     add(
         "--slots",
         type=int,
@@ -92,25 +122,36 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add(
         "--exit-shares",
         nargs="+",
-        default=[" ".join(map(str, SHARES))],
         metavar="S",
-        help="share of requests that leaves at each exit",
+        help=f"share of requests that leaves at each exit; {' '.join(map(str, SHARES))} by default",
     )
-    add("--load", type=float, nargs="+", metavar="X", help="shares of capacity; 0.8 if not told")
-    add("--rate", type=float, help="requests a second, instead of --load")
+    add("--load", type=float, nargs="+", metavar="X", help="shares of capacity; 0.8 by default")
+    add("--rate", type=float, metavar="R", help="requests a second, instead of --load")
     add("--policy", nargs="+", default=["adaptive"], metavar="NAME", help="policies, or all")
-    add("--requests", type=int, metavar="N", help=f"{REQUESTS} or the whole trace if not told")
-    add("--seed", type=int, default=1, metavar="K")
-    add("--arrivals", choices=("poisson", "bursty"), help="ten to one; poisson if not told")
-    add("--trace", type=Path, help="recorded arrival times, one a line, instead of the three")
-    add("--deadline", type=float, default=inf, help="time from arrival to deadline")
+    add(
+        "--requests",
+        type=int,
+        metavar="N",
+        help=f"how many; {REQUESTS} or the whole trace by default",
+    )
+    add("--seed", type=int, default=1, metavar="K", help="draws arrivals, exits and lengths")
+    add(
+        "--arrivals", choices=("poisson", "bursty"), help="bursty is ten to one; poisson by default"
+    )
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="recorded arrival times, one a line, instead of --load, --rate and --arrivals",
+    )
+    add("--deadline", type=float, default=inf, metavar="TIME", help="from arrival to deadline")
     add("--fail", action="store_true", help="fail at the deadline instead of the best answer")
     add("--bulk", type=float, default=0.0, help="share of bulk requests")
     add("--checkpoint", type=Path, help="measure costs, exits and lengths from it, on this machine")
     add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
     add_columns(add)
     add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
-    add("--p99", type=float, help="answer how many replicas keep the p99 within this")
+    add("--p99", type=float, metavar="TIME", help="say how many replicas keep the p99 within this")
     add("--plot", type=Path, help="write latency against load as an image here")
     add("--json", action="store_true", help="print JSON instead of a table")
     return parser

@@ -7,6 +7,9 @@ from typing import Any
 from rich.table import Table
 
 SHOWN = ("p50", "mean", "p99", "max", "fill", "throughput")
+MANY = 10_000
+COUNTED = ("late", "failed", "refused")
+"""Shown where there are any, beside how many were answered."""
 
 Row = dict[str, Any]
 """A policy at a load and its figures, by name."""
@@ -14,14 +17,24 @@ Row = dict[str, Any]
 
 def table(rows: Sequence[Row]) -> Table:
     """A line a policy and load."""
-    shown = Table(title="latency in the unit of the costs, throughput per unit")
-    for column in ("policy", "load", *SHOWN, "late", "refused"):
-        shown.add_column(column, justify="left" if column == "policy" else "right")
+    counted = [name for name in COUNTED if any(row[name] for row in rows)]
+    counted = ["answered", *counted] if counted else []
+    shown = Table(
+        title="latency in the unit of the costs, throughput per unit", box=None, pad_edge=False
+    )
+    shown.add_column("policy", no_wrap=True)
+    for column in ("load", *SHOWN, *counted):
+        shown.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        latencies = [f"{row[name]:.4g}" for name in SHOWN]
-        counts = [str(row["late"]), str(row["refused"])]
-        shown.add_row(str(row["policy"]), f"{row['load']:.3g}", *latencies, *counts)
+        numbers = [_told(row[name]) for name in SHOWN]
+        counts = [str(row[name]) for name in counted]
+        shown.add_row(str(row["policy"]), f"{row['load']:.3g}", *numbers, *counts)
     return shown
+
+
+def _told(value: float) -> str:
+    """Four digits, without an exponent."""
+    return f"{value:.0f}" if value >= MANY else f"{value:.4g}"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

@@ -21,7 +21,7 @@ from offramp.model.directory import FILES, is_checkpoint
 from offramp.model.errors import ModelError
 from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import load_pretrained
-from offramp.training.data import load_dataset, load_datasets, load_unlabelled
+from offramp.training.data import Dataset, load_dataset, load_datasets, load_unlabelled
 from offramp.training.finetune import finetune
 from offramp.training.recipe import TrainingConfig
 from offramp.training.records import DataError
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         pairs = train.pairs
         dev = load_dataset(args.dev, train.labels, columns, train.labels_seen, pairs=pairs)
         unlabelled = load_unlabelled(args.unlabelled, columns, pairs=pairs)
+        _warn(train, dev)
         pretrained = load_pretrained(args.encoder)
         limit = pretrained.config.token_limit
         shape = ModelConfig(
@@ -94,6 +95,16 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     print(f"saved {args.output}; next: offramp calibrate --checkpoint {args.output} --data DEV")
     return 0
+
+
+def _warn(train: Dataset, dev: Dataset) -> None:
+    """Tell what makes a model look better than it is, or worse."""
+    if known := dev.inputs & train.inputs:
+        told = f"{len(known)} of the {len(dev.inputs)} texts of --dev are in --data too"
+        print(f"offramp train: {told}: what they say of the model is too good", file=sys.stderr)
+    if several := train.contradictions:
+        told = f"{several} texts of --data have more than one label"
+        print(f"offramp train: {told}", file=sys.stderr)
 
 
 def _check_unused(output: Path, state: Path, *, resume: bool) -> None:

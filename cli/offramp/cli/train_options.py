@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.cli.columns import add_columns
+from offramp.cli.defaults import DefaultsFormatter
 from offramp.model.config import Pooling
 from offramp.training.recipe import PAPER, Recipe, TrainingConfig
 
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="offramp train",
         allow_abbrev=False,
         description="Labelled text and an encoder in, a multi-exit checkpoint out.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsFormatter,
     )
     sources = "files (.jsonl, .csv, .tsv, each also .gz; .parquet) or datasets, NAME:SPLIT"
     add = parser.add_argument_group("data").add_argument

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from rich.console import Group
 from rich.live import Live
 
+from offramp.cli.defaults import DefaultsFormatter
 from offramp.cli.endpoint import PORT, Endpoint, metrics_addresses
 from offramp.cli.figures import Figures
 from offramp.cli.scrape import Scrape
@@ -113,7 +114,12 @@ def main(arguments: Sequence[str]) -> int:
                 return _nobody(watch)
             console().print(watch.picture())
             return 0
-        with Live(watch.picture(), console=console(), screen=True, auto_refresh=False) as live:
+        screen = console()
+        while not screen.is_terminal:
+            time.sleep(args.interval)
+            watch.look()
+            screen.print(watch.picture())
+        with Live(watch.picture(), console=screen, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(args.interval)
                 watch.look()
@@ -140,7 +146,12 @@ def _interval(word: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="offramp watch", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="offramp watch",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=DefaultsFormatter,
+    )
     parser.add_argument(
         "hosts",
         type=metrics_addresses,

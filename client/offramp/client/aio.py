@@ -13,6 +13,7 @@ from offramp.client.aio_errors import cancelled, translated
 from offramp.client.aio_stream import outcomes
 from offramp.client.answer import Answer, ModelInfo
 from offramp.client.channel import (
+    CLOSED,
     DEFAULT_TIMEOUT,
     call_metadata,
     channel_options,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from offramp.v1.classifier_service_pb2_grpc import ClassifierServiceAsyncStub
     from offramp.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
-CLOSED = "this client is closed; make another"
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -131,7 +131,7 @@ class AsyncClient:
         texts: Iterable[Text] | AsyncIterable[Text],
         *,
         ordered: bool = True,
-        return_errors: Literal[True],
+        return_errors: bool,
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> AsyncGenerator[Answer | OfframpError]: ...

@@ -28,7 +28,11 @@ class Timing:
 class Answer:
     """The classification of one input.
 
-    `exit` is the index of the exit it left at, of `exits`, after `layer` of `layers` layers.
+    `confidence` is the probability of the label, 0 to 1. `exit` is the index of the exit it left
+    at, of `exits`, after `layer` of `layers` layers, and `reason` says why there. `threshold` is
+    what held for it: the exit rule's score is compared with that, which grows with the confidence
+    and need not be the same number. `tokens` were read, special ones included; `truncated` says
+    whether the end of the text was cut off.
     `probabilities` are those of all labels in the model's order, if asked for, else empty.
     `index` is the input's place in what `classify_many` was given, 0 for a single input.
     """

@@ -35,6 +35,8 @@ SERVICE_CONFIG = {
     ],
 }
 
+CLOSED = "this client is closed; make another"
+
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -53,10 +55,12 @@ def channel_options(*, retries: bool) -> tuple[tuple[str, str | int], ...]:
 def target_of(address: str) -> str:
     """What gRPC is to connect to; raises ValueError of a host alone, whose port it would guess.
 
-    And of a port that there is not, of which it would take the remainder.
+    And of a port that there is not, of which it would take the remainder, of no host and of a URL;
+    names of gRPC's own, such as `dns:///host:port`, are taken.
     """
-    _, colon, port = address.rpartition(":")
-    if not colon or not port or (port.isdigit() and not 0 < int(port) <= LAST_PORT):
+    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    wrong = not host or not port or (port.isdigit() and not 0 < int(port) <= LAST_PORT)
+    if wrong or host.lower().startswith(("http:", "https:", "grpc:")):
         raise ValueError(f"an address must be HOST:PORT, like localhost:50051, not {address!r}")
     return address
 

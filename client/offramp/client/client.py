@@ -9,6 +9,7 @@ import grpc
 from offramp.client import core
 from offramp.client.answer import Answer, ModelInfo
 from offramp.client.channel import (
+    CLOSED,
     DEFAULT_TIMEOUT,
     call_metadata,
     channel_options,
@@ -121,7 +122,7 @@ class Client:
         texts: Iterable[Text],
         *,
         ordered: bool = True,
-        return_errors: Literal[True],
+        return_errors: bool,
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> Generator[Answer | OfframpError]: ...
@@ -173,6 +174,8 @@ class Client:
                 return method(request, timeout=seconds, metadata=metadata)
             except grpc.RpcError as error:
                 raise _translated(error) from error
+            except ValueError as error:
+                raise _closed(error) from error
 
     def _stream(
         self,
@@ -183,9 +186,12 @@ class Client:
     ) -> Generator[Any]:
         with call_span(STREAM_CLASSIFY_TEXT, self._metadata) as metadata:
             feed = Feed(texts, exchange)
-            call = self._classifier.StreamClassifyText(
-                feed.messages(), timeout=timeout, metadata=metadata
-            )
+            try:
+                call = self._classifier.StreamClassifyText(
+                    feed.messages(), timeout=timeout, metadata=metadata
+                )
+            except ValueError as error:
+                raise _closed(error) from error
             try:
                 for response in call:
                     for outcome in exchange.incoming(response):
@@ -205,3 +211,8 @@ class Client:
 def _translated(error: grpc.RpcError) -> OfframpError:
     call = cast("grpc.Call", error)  # what a stub raises is both
     return error_from_call(call.code(), call.details(), call.trailing_metadata())
+
+
+def _closed(error: ValueError) -> ValueError:
+    """What gRPC says of a channel that is closed, in our words."""
+    return ValueError(CLOSED) if "closed" in str(error) else error

@@ -8,6 +8,15 @@ from google.rpc.status_pb2 import Status
 
 DOMAIN = "offramp"
 
+ADVICE = {
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS: connect without credentials",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is of no authority that is trusted here: give"
+    " that authority's, --ca FILE",
+    "Connection refused": "nobody listens there",
+    ": Socket closed": "does the server speak TLS? connect with credentials, --tls or --ca FILE",
+}
+"""What to do about a connection that fails, by a sign in what gRPC says; the first is told."""
+
 
 class OfframpError(Exception):
     """Anything that a call to an offramp server can fail with.
@@ -115,4 +124,7 @@ def error_from_call(
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             return error_from_status(Status.FromString(value))
     code = code or grpc.StatusCode.UNKNOWN
-    return CODES.get(code, CallFailedError)(message or code.name.lower(), code)
+    told = message or code.name.lower()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        told += next((f" ({advice})" for sign, advice in ADVICE.items() if sign in told), "")
+    return CODES.get(code, CallFailedError)(told, code)

@@ -29,6 +29,11 @@ class Options(TypedDict, total=False):
     Give `threshold` (leave at the first exit whose score reaches it, 0 to 1; 1 is full depth) or
     `max_accuracy_drop` (stay within this share of full depth's accuracy, 0.005 is half a point),
     not both. `min_exit` and `max_exit` are exit indices from 0.
+
+    `model` is the name of one that is served. `priority` says whether somebody waits for this
+    answer (INTERACTIVE) or it is one of many (BULK); `deadline_action` whether a timeout gives the
+    best answer there is by then (BEST_ANSWER) or fails (FAIL). With `all_probabilities` the answer
+    has those of every label.
     """
 
     model: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from math import inf, isfinite
 from typing import Any, Self
 
 from offramp.model.rules import PLAIN, ExitRule
@@ -28,6 +29,11 @@ class TradeOff:
     accuracy_drop_bound: float = 1.0
     disagreement_bound: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, float | int) or not isfinite(value):
+                raise ValueError(f"{name} of the trade-off table must be a number, not {value!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -43,8 +49,8 @@ class Calibration:
     rule: ExitRule = PLAIN
 
     def __post_init__(self) -> None:
-        if any(not temperature > 0 for temperature in self.temperatures):
-            raise ValueError(f"temperatures must be positive, not {self.temperatures}")
+        if any(not 0 < temperature < inf for temperature in self.temperatures):
+            raise ValueError(f"temperatures must be positive and finite, not {self.temperatures}")
         if not self.rule.fits(len(self.temperatures)):
             raise ValueError(f"the rule is not for {len(self.temperatures)} exits")
         if not 0 <= self.default_threshold <= 1:

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from offramp.model.tokenizer import TextTokenizer
 FORMAT = "offramp.checkpoint"
 VERSION = 1
 HEADER = {"format", "version", "model"}
+TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights may be stored as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,21 @@ def load_checkpoint(
     config = _read_config(directory / "config.json")
     calibration = _read_calibration(directory / "exits.json", config)
     tokenizer = TextTokenizer.from_file(directory / "tokenizer.json", config.max_tokens)
-    if tokenizer.highest_id >= (known := config.encoder.vocab_size):
-        found = f"has ids up to {tokenizer.highest_id}, config.json has embeddings of {known}"
-        raise CheckpointError(directory / "tokenizer.json", found)
-    with torch.device("meta"):
-        model = MultiExitModel(config)
+    highest, types = tokenizer.reach(pair=bool(config.pairs))
+    for kind, most, known in (
+        ("ids", highest, config.encoder.vocab_size),
+        ("token types", types, config.encoder.token_types or inf),
+    ):
+        if most >= known:
+            found = f"has {kind} up to {most}, config.json has embeddings of {known}"
+            raise CheckpointError(directory / "tokenizer.json", found)
+    try:
+        with torch.device("meta"):
+            model = MultiExitModel(config)
+    except (RuntimeError, OverflowError) as error:
+        raise CheckpointError(
+            directory / "config.json", f"is no possible model: {error}"
+        ) from error
     weights = _read_weights(directory / "model.safetensors", model.state_dict())
     model.load_state_dict(
         {name: weight.to(device, dtype, copy=True) for name, weight in weights.items()},
@@ -175,6 +188,8 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
         if weight.shape != expected[name].shape:
             shapes = f"{tuple(weight.shape)}, config.json says {tuple(expected[name].shape)}"
             raise CheckpointError(path, f"weight {name} has shape {shapes}")
+        if weight.dtype not in TYPES:
+            raise CheckpointError(path, f"weight {name} is of {weight.dtype}, which is not read")
         if not weight.isfinite().all():
             raise CheckpointError(path, f"weight {name} holds infinite or undefined numbers")
     return weights

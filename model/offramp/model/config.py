@@ -28,6 +28,16 @@ class Activation(StrEnum):
     SILU = "silu"
 
 
+MOST = 2**31 - 1
+"""What sizes are counted up to."""
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    """Raise ValueError of what is no whole number in this range."""
+    if type(value) is not int or not least <= value <= MOST:
+        raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
+
+
 def _known_fields(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
     names = {field.name for field in fields(kind)}
     if unknown := sorted(values.keys() - names):
@@ -61,9 +71,12 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "embedding_size", "hidden_size", "intermediate_size")
         for name in (*sizes, "layers", "heads", "positions"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}")
+            _check_whole(name, getattr(self, name), 1)
+        for name in ("position_offset", "token_types"):
+            _check_whole(name, getattr(self, name), 0)
+        epsilon: object = self.layer_norm_eps
+        if not isinstance(epsilon, float | int) or not 0 < epsilon < 1:
+            raise ValueError(f"layer_norm_eps must be a number above 0 and below 1, not {epsilon}")
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
@@ -100,7 +113,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must be two or more different names, not {self.labels}")
+        if self.pairs not in (True, False, None):
+            raise ValueError(f"pairs must be true, false or null, not {self.pairs!r}")
         layers = self.exit_layers
+        for number in (*layers, self.max_tokens):
+            _check_whole("exit layers and max_tokens", number, 1)
         if not layers or list(layers) != sorted(set(layers)) or layers[0] < 1:
             raise ValueError(f"exit layers must ascend from 1 or more, not {layers}")
         if layers[-1] != self.encoder.layers:

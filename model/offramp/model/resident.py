@@ -34,7 +34,9 @@ TOKENS_A_ROW = 16
 """A bucket holds a row for so many tokens; of shorter texts fewer fill it."""
 
 FLASH_TYPES = (torch.bfloat16, torch.float16)
-"""What the variable-length attention kernels take; other types are masked, as on a CPU."""
+FLASH_STEP, FLASH_MOST = 8, 256
+"""What variable-length attention takes: types, and sizes of a head, multiples of the one up to the
+other. Other rows are masked, as on a CPU."""
 
 
 def token_buckets(most: int) -> tuple[int, ...]:
@@ -154,7 +156,9 @@ class ResidentStages(nn.Module):
 
     def _attend(self, qkv: Tensor, heads: int, places: _Places) -> Tensor:
         query, key, value = qkv.view(len(qkv), 3, heads, -1).unbind(1)
-        if qkv.is_cuda and qkv.dtype in FLASH_TYPES:
+        size = query.shape[-1]
+        flat = size % FLASH_STEP == 0 and size <= FLASH_MOST
+        if qkv.is_cuda and qkv.dtype in FLASH_TYPES and flat:
             from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - needs a GPU build
 
             longest = self.config.max_tokens

@@ -85,10 +85,11 @@ class TextTokenizer:
         """The `tokenizer.json` text this was made from."""
         return self._definition
 
-    @property
-    def highest_id(self) -> int:
-        """The highest id there is."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+    def reach(self, *, pair: bool) -> tuple[int, int]:
+        """The highest id, and the highest token type of pairs or single texts, there can be."""
+        words = self._tokenizer.get_vocab(with_added_tokens=True).values()
+        (tokens,) = self.encode([("a", "a" if pair else None)])
+        return max(*words, *tokens.ids), max(tokens.types, default=0)
 
     def special_tokens(self, *, pair: bool) -> int:
         """How many of an input's tokens are special, whatever it says."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.config import SchedulerConfig
@@ -124,7 +125,7 @@ def figures(trace: Trace, max_rows: int) -> Figures:
     return Figures(
         p50=times[len(times) // 2],
         mean=sum(times) / len(times),
-        p99=times[int(len(times) * 0.99)],
+        p99=times[ceil(len(times) * 0.99) - 1],
         max=times[-1],
         fill=rows / max_rows / max(len(trace.batches), 1),
         throughput=len(answers) / trace.finished if trace.finished else 0.0,

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from math import inf
 from typing import Literal
 
@@ -24,7 +25,7 @@ class Workload:
 
     `shares` leave at each exit and lengths are drawn from `tokens`; or each request is as one of
     the `samples`, pairs of exit and tokens. `deadline` counts from arrival, `bulk` is the share of
-    bulk requests.
+    bulk requests. Of several `replicas` it is what one of them gets, each arrival dealt by chance.
     Raises ValueError of what cannot be meant.
     """
 
@@ -40,6 +41,7 @@ class Workload:
     tokens: Sequence[int] = (1,)
     samples: Sequence[tuple[int, int]] = ()
     exits: bool = True
+    replicas: int = 1
 
     def __post_init__(self) -> None:
         if abs(sum(self.shares) - 1) > 1e-6 or min(self.shares) < 0:
@@ -76,21 +78,25 @@ class Workload:
         return requests
 
     def _times(self, chance: random.Random) -> Iterator[float]:
-        if self.trace:
-            yield from self.trace[: self.requests]
-            return
+        """When requests come; there is always a first."""
+        times = iter(self.trace) if self.trace else self._endless(chance)
+        deal = random.Random(self.seed)
+        first = next(times)
+        own = (at for at in times if self.replicas == 1 or deal.random() * self.replicas < 1)
+        return islice(chain([first], own), self.requests)
+
+    def _endless(self, chance: random.Random) -> Iterator[float]:
         now = 0.0
         if self.arrivals == "poisson":
-            for _ in range(self.requests):
+            while True:
                 now += chance.expovariate(self.rate)
                 yield now
-            return
         # On for a time t, off for BURST * t at a tenth of the rate: as many come on as off, and
         # the mean rate is `rate`.
         on_rate = self.rate * (1 + BURST) / 2
         on = True
         until = chance.expovariate(on_rate / BURST_REQUESTS)
-        for _ in range(self.requests):
+        while True:
             while (
                 following := now + chance.expovariate(on_rate if on else on_rate / BURST)
             ) > until:

@@ -114,8 +114,8 @@ class ServerConfig:
     guard: bool = False
 
     def __post_init__(self) -> None:
-        host, colon, port = self.address.rpartition(":")
-        if not host or not colon or not port.isdigit() or int(port) > 65_535:
+        host, _, port = self.address.rpartition(":")
+        if not host or "/" in host or not port.isdigit() or int(port) > 65_535:
             raise ValueError(f"address must be HOST:PORT, like 127.0.0.1:50051, not {self.address}")
         if not self.checkpoints:
             raise ValueError("name at least one checkpoint")

@@ -27,6 +27,9 @@ from offramp.server.device_step import LaunchedStep, Numbers, StepMemory
 STEPS_IN_FLIGHT = 2
 """Steps that buffers are made for at the start; more get theirs when they first come."""
 
+OLDEST_CARD = (8, 0)
+"""Compute capability that variable-length attention needs in half precision."""
+
 MOST_NUMBERS = 2**31 - 1
 """Queries, keys and values of a step: kernels count where they lie in 32 bits."""
 
@@ -51,6 +54,8 @@ class DeviceBackend:
             raise ValueError(f"int8 is not available on {device}; use bfloat16, float16 or float32")
         if (kind := checkpoint.calibration.rule.kind) is not RuleKind.MAX_PROB:
             raise ValueError(f"scores are made on {device} for the rule max_prob alone, not {kind}")
+        if device.type == "cuda" and precision is not Precision.FLOAT32:
+            _check_card(device, precision)
         config = checkpoint.config
         most = max(max_tokens, config.max_tokens)
         largest = token_buckets(max(most, max_rows * TOKENS_A_ROW))[-1]
@@ -127,6 +132,16 @@ class DeviceBackend:
 
     def _buffers(self) -> StepMemory:
         return StepMemory(self._steps.buckets[-1], self._columns, cuda=self._cuda)
+
+
+def _check_card(device: torch.device, precision: Precision) -> None:
+    """Raise ValueError of a card that is older than the attention kernels."""
+    if (found := torch.cuda.get_device_capability(device)) < OLDEST_CARD:
+        raise ValueError(
+            f"{precision.value} needs a card of compute capability"
+            f" {'.'.join(map(str, OLDEST_CARD))} or newer, {device} has"
+            f" {'.'.join(map(str, found))}; use float32"
+        )
 
 
 def _tokens(request: Request) -> Tokens:

@@ -68,6 +68,16 @@ class Dataset:
         return frozenset(example.label for example in self.examples)
 
     @property
+    def inputs(self) -> frozenset[tuple[str, str | None]]:
+        """The different inputs."""
+        return frozenset(example.pair for example in self.examples)
+
+    @property
+    def contradictions(self) -> int:
+        """How many inputs have more than one label."""
+        return len({(example.pair, example.label) for example in self.examples}) - len(self.inputs)
+
+    @property
     def pairs(self) -> bool:
         """Whether the inputs are pairs of texts: all are, or none."""
         return self.examples[0].text_pair is not None
@@ -192,7 +202,9 @@ def _read(source: str | Path, columns: Columns, *, pairs: bool | None) -> Source
 
 def _check(source: str | Path, place: int, record: Mapping[str, Any], columns: Columns) -> None:
     text = record.get(columns.text)
-    if not isinstance(text, str) or not text.strip():
+    if text is not None and not isinstance(text, str):
+        raise DataError(source, place, f"{columns.text} is {str(text)[:40]}, which is no text")
+    if text is None or not text.strip():
         named = f": name one of {', '.join(record)} by --text-column"
         absent = columns.text not in record and any(record)
         raise DataError(source, place, f"has no text in {columns.text!r}{named if absent else ''}")

@@ -55,9 +55,12 @@ def label_of(source: str | Path, place: int, value: object, column: str) -> str 
     """The label that stands in a record, a name or an integer; raises DataError where none does."""
     if isinstance(value, float) and math.isfinite(value):
         if not value.is_integer():
-            raise DataError(source, place, f"label {value} is a number with a fraction part")
+            raise DataError(source, place, f"label {value} is not a whole number")
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+    if isinstance(value, bool | list | dict):
+        told = json.dumps(value)[:40]
+        raise DataError(source, place, f"label {told} is neither a name, in quotes, nor an integer")
+    if not isinstance(value, str | int) or not str(value).strip():
         raise DataError(
             source,
             place,

@@ -104,6 +104,9 @@ def _json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, An
             continue
         try:
             record = json.loads(line)
+        except json.JSONDecodeError as error:
+            told = f"is not JSON: {error.msg} (column {error.colno}); give one object a line"
+            raise DataError(path, number, told) from error
         except (ValueError, RecursionError) as error:
             raise DataError(path, number, f"is not JSON: {error}") from error
         if not isinstance(record, dict):

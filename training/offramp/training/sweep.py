@@ -31,7 +31,7 @@ def leaving_exits(scores: Tensor, thresholds: Tensor) -> Tensor:
     limits = thresholds.unsqueeze(-1) if thresholds.ndim == 1 else thresholds
     confident = scores.unsqueeze(0) >= limits.unsqueeze(-1)
     confident[:, -1] = True
-    return confident.int().argmax(1)
+    return confident.view(torch.uint8).argmax(1)
 
 
 @dataclass(frozen=True, slots=True)

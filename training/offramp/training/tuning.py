@@ -20,6 +20,9 @@ ANCHOR = 0.9
 
 CANDIDATES = 48
 ROUNDS = 3
+CHUNK = 8192
+"""Rows that are looked at together: what each exit says under each threshold is in memory."""
+
 PRICES = tuple(0.0005 * 2**step for step in range(12))
 """Shares of agreement that a layer may cost, from hardly any to all."""
 
@@ -87,7 +90,8 @@ def tune_thresholds(
     candidates = scores.quantile(steps, dim=1).clamp(0.01, 0.9999)
     shared = torch.unique(candidates).unsqueeze(1).expand(-1, len(scores))
     agreements, layers = outcomes(scores, agrees, exit_layers, shared)
-    visited = [(shared, agreements, layers)]
+    # Plain numbers: small tensors would split the memory that large ones between them give back.
+    visited = [*zip(shared.tolist(), agreements.tolist(), layers.tolist(), strict=True)]
     for price in PRICES:
         best = shared[(agreements - price * layers).argmax()]
         for exit_index in [*range(len(scores) - 1)] * ROUNDS:
@@ -95,19 +99,25 @@ def tune_thresholds(
             tried[:, exit_index] = candidates[:, exit_index]
             found, costs = outcomes(scores, agrees, exit_layers, tried)
             best = tried[(found - price * costs).argmax()]
-            visited.append((tried, found, costs))
-    limits, agreements, layers = (torch.cat(parts) for parts in zip(*visited, strict=True))
-    chosen: list[float] = limits[aim.worth(agreements, layers).argmax()].tolist()
-    return tuple(chosen)
+            visited += zip(tried.tolist(), found.tolist(), costs.tolist(), strict=True)
+    limits, *outcome = zip(*visited, strict=True)
+    worth = aim.worth(*(torch.tensor(values, dtype=torch.float64) for values in outcome))
+    return tuple(limits[int(worth.argmax())])
 
 
 def outcomes(
     scores: Tensor, agrees: Tensor, exit_layers: Sequence[int], limits: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Agreement and mean layers, `[tries]` each, under thresholds `[tries, exits]`."""
-    exits = leaving_exits(scores, limits)
-    layers = torch.tensor(exit_layers, dtype=torch.float64)[exits]
-    return agrees.gather(0, exits).double().mean(-1), layers.mean(-1)
+    depths = torch.tensor(exit_layers, dtype=torch.float64)
+    agreements, layers = torch.zeros(2, len(limits), dtype=torch.float64)
+    rows = scores.shape[1]
+    for first in range(0, rows, CHUNK):
+        part = slice(first, first + CHUNK)
+        exits = leaving_exits(scores[:, part], limits)
+        agreements += agrees[:, part].gather(0, exits).double().sum(-1) / rows
+        layers += depths[exits].sum(-1) / rows
+    return agreements, layers
 
 
 def _weights(right: Tensor, labels: int) -> tuple[float, ...]:

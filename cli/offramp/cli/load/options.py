@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offramp.cli.access import add_access
+from offramp.cli.defaults import DefaultsFormatter
 from offramp.cli.load.arrivals import Pattern
 from offramp.cli.numbers import check_above_zero, check_at_least_one
 
@@ -85,7 +86,8 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="offramp bench",
         description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+        formatter_class=DefaultsFormatter,
     )
     add = parser.add_argument
     add("--address", default="127.0.0.1:50051", help="HOST:PORT of the server")
@@ -99,12 +101,12 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add(
         "--seconds",
         type=float,
-        help=f"length of the run, or of each probe; {SECONDS:g} if not told",
+        help=f"length of the run, or of each probe; {SECONDS:g} by default",
     )
-    add("--rate", type=float, help=f"texts a second, open loop; {RATE:g} if no load is told")
-    add("--pattern", choices=list(Pattern), help="bursty is ten to one; poisson if not told")
+    add("--rate", type=float, help=f"texts a second, open loop; {RATE:g} if no load is given")
+    add("--pattern", choices=list(Pattern), help="bursty is ten to one; poisson by default")
     add("--trace", type=Path, help="file of due times in seconds instead of rate and pattern")
-    add("--seed", type=int, help="draws when texts are due; 0 if not told")
+    add("--seed", type=int, help="draws when texts are due; 0 by default")
     add("--stream", action="store_true", help="over streams, not a call a text")
     add("--streams", type=int, default=1, help="streams at once")
     add("--connections", type=int, default=1, help="calls and streams go over them in turn")
@@ -112,7 +114,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add("--saturate", action="store_true", help="search the highest rate that is sustained")
     add("--threshold", type=float, help="score at which a text leaves; 1 is full depth")
     add("--model", help="the served model; the server's first by default")
-    add("--timeout", type=float, help=f"seconds a call may take; {TIMEOUT:g} if not told")
+    add("--timeout", type=float, help=f"seconds a call may take; {TIMEOUT:g} by default")
     add("--adapter", help="MODULE:CALLABLE that makes another server's target of the address")
     add("--json", type=Path, help="write the figures and their circumstances")
     add("--plot", type=Path, help="write latency by percentile as SVG")
