@@ -5,8 +5,9 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from types import FrameType
 
@@ -29,6 +30,9 @@ INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C ended."""
 
 
+Action = Callable[[int, FrameType | None], object] | signal.Handlers
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     listing = "\n".join(f"  {verb:<10} {purpose}" for verb, purpose in VERBS.items())
@@ -43,15 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = parser.parse_args(given[:1]).verb
     _open_standard_streams()
-    if verb == "serve":
-        with suppress(ValueError):  # of another thread than the first
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is read that might have changed
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, _leave)
-        if "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
-            os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    if verb == "serve" and "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
-        status: int = importlib.import_module(f"offramp.cli.{verb}").main(given[1:])
+        with _signals_of_a_server() if verb == "serve" else nullcontext():
+            status: int = importlib.import_module(f"offramp.cli.{verb}").main(given[1:])
         print(end="", flush=True)  # which is nothing where there is no standard output
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -73,9 +73,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _leave(number: int, _: FrameType | None) -> None:
-    """End with the status of a process that a signal ended, which process 1 ignores by default."""
-    sys.exit(128 + number)
+@contextmanager
+def _signals_of_a_server() -> Generator[None]:
+    """What signals do before a server listens to them, process 1 of a container or not."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    actions: dict[signal.Signals, Action] = {
+        signal.SIGHUP: signal.SIG_IGN,  # nothing is read that might have changed
+        signal.SIGINT: leave,
+        signal.SIGTERM: leave,
+    }
+    if threading.current_thread() is not threading.main_thread():
+        actions = {}  # signals are for the first thread
+    before = {number: signal.signal(number, action) for number, action in actions.items()}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 def _open_standard_streams() -> None:

@@ -52,7 +52,7 @@ def channel_options(*, retries: bool) -> tuple[tuple[str, str | int], ...]:
     )
 
 
-def target_of(address: str) -> str:
+def target_of(address: object) -> str:
     """What gRPC is to connect to; raises ValueError of a host alone, whose port it would guess.
 
     And of a port that there is not, of which it would take the remainder, of no host and of a URL;
@@ -62,7 +62,7 @@ def target_of(address: str) -> str:
     wrong = not host or not port or (port.isdigit() and not 0 < int(port) <= LAST_PORT)
     if wrong or host.lower().startswith(("http:", "https:", "grpc:")):
         raise ValueError(f"an address must be HOST:PORT, like localhost:50051, not {address!r}")
-    return address
+    return f"{host}:{port}"
 
 
 def call_metadata(token: str | None) -> Metadata:

@@ -38,6 +38,12 @@ def _check_whole(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
 
 
+def _check_small(name: str, value: object) -> None:
+    """Raise ValueError of what is no number between 0 and 1."""
+    if not isinstance(value, float) or not 0 < value < 1:
+        raise ValueError(f"{name} must be a number above 0 and below 1, not {value!r}")
+
+
 def _known_fields(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
     names = {field.name for field in fields(kind)}
     if unknown := sorted(values.keys() - names):
@@ -74,9 +80,7 @@ class EncoderConfig:
             _check_whole(name, getattr(self, name), 1)
         for name in ("position_offset", "token_types"):
             _check_whole(name, getattr(self, name), 0)
-        epsilon: object = self.layer_norm_eps
-        if not isinstance(epsilon, float | int) or not 0 < epsilon < 1:
-            raise ValueError(f"layer_norm_eps must be a number above 0 and below 1, not {epsilon}")
+        _check_small("layer_norm_eps", self.layer_norm_eps)
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"

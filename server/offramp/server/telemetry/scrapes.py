@@ -15,6 +15,7 @@ PAUSE = 0.1
 
 def harden(server: WSGIServer) -> Callable[[], None]:
     """Let no connection stay that says nothing; what is returned closes the server."""
+    hardened: Any = server
     handler: Any = server.RequestHandlerClass
 
     class Handler(handler):  # type: ignore[misc]
@@ -33,8 +34,7 @@ def harden(server: WSGIServer) -> Callable[[], None]:
             time.sleep(PAUSE)  # it would be asked again at once
             raise
 
-    server.RequestHandlerClass = Handler
-    server.get_request = get_request  # type: ignore[method-assign]
+    hardened.RequestHandlerClass, hardened.get_request = Handler, get_request
 
     def close() -> None:
         server.shutdown()
