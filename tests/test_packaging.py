@@ -67,7 +67,9 @@ def test_what_is_installed_is_pinned() -> None:
     [
         (["serve", "--checkpoint", "x"], "pip install '.[server]'"),
         (["train"], "pip install '.[train]'"),
-        (["health"], "pip install '.[server]'"),
+        (["health"], "pip install '.[cli]'"),
+        (["watch", "localhost"], "pip install '.[cli]'"),
+        (["bench", "--texts", "x"], "pip install '.[bench]'"),
         (["classify", "fine", "--json"], "pip install '.[server]', or give --address"),
         (["classify", "fine", "--address", "127.0.0.1:1"], "pip install '.[cli]', or give"),
         (["classify", "fine", "--address", "127.0.0.1:1", "--json"], "Connection refused"),

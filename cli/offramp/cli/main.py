@@ -22,6 +22,16 @@ VERBS = {
     "watch": "the figures of a running server, live",
     "health": "ask whether a server serves, for probes",
 }
+EXTRAS = {
+    "train": "train",
+    "calibrate": "train",
+    "evaluate": "train",
+    "bench": "bench",
+    "health": "cli",
+    "watch": "cli",
+}
+"""What installs the packages that a verb needs, where that is not all of a server."""
+
 SPINS = "10000"
 """How long an idle OpenMP thread of a server waits awake, in libgomp's count: some 0.2 ms, over the
 gaps within a step. By default it holds a core for milliseconds, which callers here wait for."""
@@ -61,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("offramp"):
             raise
-        extra = "train" if verb in {"train", "calibrate", "evaluate"} else "server"
+        extra = EXTRAS.get(verb, "server")
         print(
             f"offramp {verb} needs the package {error.name!r}: pip install '.[{extra}]'",
             file=sys.stderr,
