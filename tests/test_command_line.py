@@ -183,17 +183,28 @@ def test_a_server_that_cannot_start_says_why(
     assert not told.out
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory.\nMore of it."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 5 bytes\nMore of it."),
+    ],
+)
 def test_a_server_without_memory_says_so(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def load(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.\nMore of it.")
+        raise error
 
     monkeypatch.setattr("offramp.server.loader.Loader.load", load)
     assert run("serve", "--checkpoint", checkpoint, "--address", "127.0.0.1:0") == 1
     told = capsys.readouterr().err
+    cause = str(error).partition("\n")[0]
     assert told.splitlines()[-1] == (
-        "offramp serve: too little memory for models and slots: CUDA out of memory."
+        f"offramp serve: too little memory for models and slots: {cause}"
     )
 
 

@@ -307,7 +307,7 @@ def test_pairs_are_sent_whole_and_not_to_an_adapter(
     texts.write_text('{"text": "fine"}\n{"text": "fine", "text_pair": "easy"}\n')
     assert read_inputs(texts) == ["fine", ("fine", "easy")]
     assert bench.main(["--texts", str(texts), "--adapter", f"{__name__}:Echo"]) == 1
-    assert f"{texts} holds pairs, where single texts are due" in capsys.readouterr().err
+    assert f"{texts} holds pairs, where single texts are expected" in capsys.readouterr().err
 
 
 async def test_a_real_server_unary_and_stream(tmp_path: Path) -> None:

@@ -112,13 +112,13 @@ def test_bad_json_lines(tmp_path: Path, lines: str, cause: str) -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("text,label\na,1\nb\n", "a.csv:3: has not the 2 cells"),
-        ("text,label\na,1\nb,2,3\n", "a.csv:3: has not the 2 cells"),
+        ("text,label\na,1\nb\n", "a.csv:3: has 1 cells, line 1 has 2"),
+        ("text,label\na,1\nb,2,3\n", "a.csv:3: has 3 cells, line 1 has 2"),
         ("words,label\na,1\n", "a.csv:1: has no column 'text': name one of words"),
         ("text,label\na,\n", "a.csv:2: has no label"),
         ("text,label\na,pos\nb,neg\nc, pos\n", "a.csv:4: labels ' pos' and 'pos' differ"),
         ('text,label\nb,0\n"a,1\n\n', "a.csv:3: is not readable as CSV"),
-        ('text,label\n"a\nb",1\n\n"c\nd"\n', "a.csv:5: has not the 2 cells"),
+        ('text,label\n"a\nb",1\n\n"c\nd"\n', "a.csv:5: has 1 cells, line 1 has 2"),
         ("text,label\na,1\nb, \n", "a.csv:3: has no label"),
         ("text,label\na,1\nb,NaN\nc,0\n", "a.csv:3: label 'NaN' is how a missing value"),
         ("text,label\na,no\nb,None\n", "a.csv:3: label 'None' is how .* in a labels.json"),

@@ -118,7 +118,7 @@ def test_a_model_of_single_texts_is_not_calibrated_or_evaluated_on_pairs(
     pairs.write_text((json.dumps(record) + "\n") * 30)
     for verb in (calibrate, evaluate):
         assert verb(["--checkpoint", str(tmp_path / "out"), "--data", str(pairs)]) == 1
-        assert "'text_pair', where single texts are due" in capsys.readouterr().err
+        assert "'text_pair', where single texts are expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--dev", "--data", "--unlabelled"])

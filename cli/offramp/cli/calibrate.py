@@ -129,14 +129,26 @@ def _parser() -> argparse.ArgumentParser:
     many: Any = {"nargs": "+", "action": "extend"}
     add("--data", **many, required=True, metavar="SOURCE", help="labelled text, not trained on")
     add_columns(add)
-    add("--rule", type=RuleKind, choices=list(RuleKind), default=DEFAULTS.rule)
-    add("--budget", type=float, help="mean layers to tune a threshold for each exit to")
+    add(
+        "--rule",
+        type=RuleKind,
+        choices=list(RuleKind),
+        default=DEFAULTS.rule,
+        help="what exits are decided by (default: %(default)s)",
+    )
+    add(
+        "--budget",
+        type=float,
+        metavar="LAYERS",
+        help="tune one threshold per exit so that this many layers run on average",
+    )
     add(
         "--unlabelled",
         **many,
         default=[],
-        help="texts to tune a threshold for each exit on, for agreement with full depth: with a"
-        " budget the most that it buys, without one the fewest layers at which no more than"
+        metavar="SOURCE",
+        help="texts to tune one threshold per exit on, for agreement with full depth: with --budget"
+        " the most within it, without one the fewest layers at which no more than"
         " --max-accuracy-drop of them differ",
     )
     add(
@@ -152,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the data that exits are decided by; promises are tested on the rest, and"
         " probabilities calibrated on all (default: 0.25)",
     )
-    add("--seed", type=int, default=DEFAULTS.seed, help="draws the examples fitted on")
+    add("--seed", type=int, default=DEFAULTS.seed, help="draws the examples fitted on (default: 0)")
     add("--json", type=Path, help="write all of it here, reliability diagrams included")
     add("--png", type=Path, help="draw reliability before and after here")
     return parser

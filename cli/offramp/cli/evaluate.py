@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=DefaultsFormatter,
     )
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True)
+    add("--checkpoint", type=Path, required=True, help="directory of the model")
     add(
         "--data",
         nargs="+",

@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = parser.parse_args(given[:1]).verb
     _open_standard_streams()
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it tells of each failed handshake
     if verb == "serve" and "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch loads
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:

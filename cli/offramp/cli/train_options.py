@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="share of later exits' gradients that is dropped at each exit",
     )
-    add("--batch-rows", type=int, help="texts a step")
+    add("--batch-rows", type=int, help="texts per step")
     add("--learning-rate", type=float, help="of the encoder, at its peak")
     add("--head-learning-rate", type=float, help="of the exit heads")
     add("--mix-learning-rate", type=float, help="of the layer mixes")

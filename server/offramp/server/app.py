@@ -32,6 +32,9 @@ from offramp.server.transport import check_address, check_files, open_port
 from offramp.server.vitals import looked_at
 
 
+NO_MEMORY = ("allocate memory", "could not create a primitive")
+
+
 class App:
     """A server with its models loaded and warm; `start` opens its port, `stop` drains it.
 
@@ -138,8 +141,10 @@ async def serve(config: ServerConfig, starter: Starter, telemetry: Telemetry = O
     with _signals_end_it(sys.exit):
         try:
             app = App(config, telemetry)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
             cause = str(error).partition("\n")[0]
+            if not lacks_memory(error):
+                raise
             raise ValueError(f"too little memory for models and slots: {cause}") from error
         await starter.loaded()
     signalled = asyncio.Event()
@@ -163,6 +168,13 @@ async def serve(config: ServerConfig, starter: Starter, telemetry: Telemetry = O
                 await app.stop()
             finally:
                 release()
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether that is what an error says: those of PyTorch on a CPU have no type of their own."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
 
 
 @contextmanager

@@ -141,6 +141,6 @@ class ServerConfig:
         if not 0 <= self.shadow_share <= 1:
             raise ValueError(f"shadow_share must be in 0 to 1, not {self.shadow_share}")
         if self.guard and not self.shadow_share:
-            raise ValueError("the guard goes by the shadow; give a shadow_share above 0, like 0.02")
+            raise ValueError("the guard needs a shadow_share above 0, like 0.02")
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("TLS needs both a certificate and a private key")

@@ -196,7 +196,9 @@ def _read(source: str | Path, columns: Columns, *, pairs: bool | None) -> Source
     if none and pairs:
         raise DataError(source, None, f"has no second text in {pair!r}; name it by --pair-column")
     if not none and pairs is False:
-        raise DataError(source, None, f"has a second text in {pair!r}, where single texts are due")
+        raise DataError(
+            source, None, f"has a second text in {pair!r}, where single texts are expected"
+        )
     return found
 
 

@@ -135,7 +135,7 @@ def _separated(path: Path, file: TextIO, delimiter: str, columns: Columns) -> So
         starts = reader.line_num + 1
         for row in reader:
             if row and len(row) != len(header):
-                raise DataError(path, starts, f"has not the {len(header)} cells of line 1")
+                raise DataError(path, starts, f"has {len(row)} cells, line 1 has {len(header)}")
             if row:
                 records.append((starts, dict(zip(header, row, strict=True))))
             starts = reader.line_num + 1

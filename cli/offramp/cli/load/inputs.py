@@ -28,7 +28,7 @@ def read_texts(path: Path) -> list[str]:
     texts = read_inputs(path)
     single = [text for text in texts if isinstance(text, str)]
     if len(single) < len(texts):
-        raise ValueError(f"{path} holds pairs, where single texts are due")
+        raise ValueError(f"{path} holds pairs, where single texts are expected")
     return single
 
 
