@@ -151,7 +151,8 @@ def _replicas(args: argparse.Namespace, machine: Machine, workload: Workload, ru
     if found is None:
         print(
             f"offramp simulate: not all are answered with a p99 of {args.p99:g} even by"
-            f" {MOST_REPLICAS} replicas; a single request alone takes longer than that, or than its deadline",
+            f" {MOST_REPLICAS} replicas; a single request alone takes longer than that, or than"
+            " its deadline",
             file=sys.stderr,
         )
         return 1

@@ -31,7 +31,6 @@ from offramp.server.telemetry.setup import OFF, Telemetry
 from offramp.server.transport import check_address, check_files, open_port
 from offramp.server.vitals import looked_at
 
-
 NO_MEMORY = ("allocate memory", "could not create a primitive")
 
 
