@@ -125,7 +125,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="offramp calibrate", description=__doc__, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="directory; its exits.json is replaced")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="directory; its exits.json is replaced",
+    )
     many: Any = {"nargs": "+", "action": "extend"}
     add("--data", **many, required=True, metavar="SOURCE", help="labelled text, not trained on")
     add_columns(add)
@@ -165,6 +171,11 @@ def _parser() -> argparse.ArgumentParser:
         " probabilities calibrated on all (default: 0.25)",
     )
     add("--seed", type=int, default=DEFAULTS.seed, help="draws the examples fitted on (default: 0)")
-    add("--json", type=Path, help="write all of it here, reliability diagrams included")
-    add("--png", type=Path, help="draw reliability before and after here")
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write all of it here, reliability diagrams included",
+    )
+    add("--png", type=Path, metavar="FILE", help="draw reliability before and after here")
     return parser

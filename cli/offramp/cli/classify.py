@@ -182,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--file",
         type=Path,
+        metavar="FILE",
         nargs="+",
         action="extend",
         help="a text a line, blank ones left out, or .jsonl with text and text_pair; each also .gz",
@@ -191,7 +192,12 @@ def _parser() -> argparse.ArgumentParser:
     server = parser.add_argument_group("where")
     add = server.add_argument
     add("--address", help="server to ask, HOST:PORT; without it one is started in this process")
-    add("--checkpoint", type=Path, help="what to start it with (default: the shipped one)")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="what to start it with (default: the shipped one)",
+    )
     add_access(add)
     add("--timeout", type=float, metavar="SECONDS", help="for all texts (default: no bound)")
 

@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=DefaultsFormatter,
     )
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="directory of the model")
+    add("--checkpoint", type=Path, metavar="DIR", required=True, help="directory of the model")
     add(
         "--data",
         nargs="+",
@@ -144,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         help="labelled text, as `offramp train` reads",
     )
     add_columns(add)
-    add("--json", type=Path, help="write every figure here")
-    add("--png", type=Path, help="draw the curves here")
-    add("--html", type=Path, help="write one self-contained page for people here")
+    add("--json", type=Path, metavar="FILE", help="write every figure here")
+    add("--png", type=Path, metavar="FILE", help="draw the curves here")
+    add("--html", type=Path, metavar="FILE", help="write one self-contained page for people here")
     add("--timed-rows", type=_count, default=64, help="texts to time on the clock; 0: none")
     return parser

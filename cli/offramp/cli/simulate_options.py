@@ -147,11 +147,18 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add("--deadline", type=float, default=inf, metavar="TIME", help="from arrival to deadline")
     add("--fail", action="store_true", help="fail at the deadline instead of the best answer")
     add("--bulk", type=float, default=0.0, help="share of bulk requests")
-    add("--checkpoint", type=Path, help="measure costs, exits and lengths from it, on this machine")
-    add("--data", type=Path, help="texts to measure with, as for `offramp evaluate`")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="measure costs, exits and lengths from it, on this machine",
+    )
+    add(
+        "--data", type=Path, metavar="FILE", help="texts to measure with, as for `offramp evaluate`"
+    )
     add_columns(add)
     add("--threshold", type=float, help="threshold of the texts; default: the checkpoint's")
     add("--p99", type=float, metavar="TIME", help="say how many replicas keep the p99 within this")
-    add("--plot", type=Path, help="write latency against load as an image here")
+    add("--plot", type=Path, metavar="FILE", help="write latency against load as an image here")
     add("--json", action="store_true", help="print JSON instead of a table")
     return parser

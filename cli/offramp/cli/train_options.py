@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     add_columns(add)
     add = parser.add_argument_group("model").add_argument
     add("--encoder", required=True, help="a directory (one of our checkpoints too) or a hub name")
-    add("--teacher", type=Path, help="checkpoint whose last exit teaches every exit")
-    add("--output", type=Path, required=True, help="checkpoint directory to write")
+    add("--teacher", type=Path, metavar="DIR", help="checkpoint whose last exit teaches every exit")
+    add("--output", type=Path, metavar="DIR", required=True, help="checkpoint directory to write")
     add(
         "--exits",
         type=int,

@@ -95,6 +95,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add(
         "--texts",
         type=Path,
+        metavar="FILE",
         required=True,
         help="a text a line, or .jsonl; each also .gz",
     )
@@ -103,19 +104,46 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
         type=float,
         help=f"length of the run, or of each probe; {SECONDS:g} by default",
     )
-    add("--rate", type=float, help=f"texts a second, open loop; {RATE:g} if no load is given")
+    add(
+        "--rate",
+        type=float,
+        metavar="R",
+        help=f"texts a second, open loop; {RATE:g} if no load is given",
+    )
     add("--pattern", choices=list(Pattern), help="bursty is ten to one; poisson by default")
-    add("--trace", type=Path, help="file of due times in seconds instead of rate and pattern")
-    add("--seed", type=int, help="draws when texts are due; 0 by default")
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="file of due times in seconds instead of rate and pattern",
+    )
+    add("--seed", type=int, metavar="K", help="draws when texts are due; 0 by default")
     add("--stream", action="store_true", help="over streams, not a call a text")
-    add("--streams", type=int, default=1, help="streams at once")
-    add("--connections", type=int, default=1, help="calls and streams go over them in turn")
-    add("--in-flight", type=int, help="closed loop with so many calls under way instead")
+    add("--streams", type=int, metavar="N", default=1, help="streams at once")
+    add(
+        "--connections",
+        type=int,
+        metavar="N",
+        default=1,
+        help="calls and streams go over them in turn",
+    )
+    add(
+        "--in-flight",
+        type=int,
+        metavar="N",
+        help="closed loop with so many calls under way instead",
+    )
     add("--saturate", action="store_true", help="search the highest rate that is sustained")
-    add("--threshold", type=float, help="score at which a text leaves; 1 is full depth")
-    add("--model", help="the served model; the server's first by default")
+    add(
+        "--threshold", type=float, metavar="X", help="score at which a text leaves; 1 is full depth"
+    )
+    add("--model", metavar="NAME", help="the served model; the server's first by default")
     add("--timeout", type=float, help=f"seconds a call may take; {TIMEOUT:g} by default")
-    add("--adapter", help="MODULE:CALLABLE that makes another server's target of the address")
-    add("--json", type=Path, help="write the figures and their circumstances")
-    add("--plot", type=Path, help="write latency by percentile as SVG")
+    add(
+        "--adapter",
+        metavar="NAME",
+        help="MODULE:CALLABLE that makes another server's target of the address",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the figures and their circumstances")
+    add("--plot", type=Path, metavar="FILE", help="write latency by percentile as SVG")
     return parser
