@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,6 +104,7 @@ def test_a_table_for_a_person(checkpoint: Path, capsys: pytest.CaptureFixture[st
         (("--address", "127.0.0.1:1", "x"), "Connection refused"),
         (("--file", "nowhere.txt"), "No such file or directory: 'nowhere.txt'"),
         (("x", "--file", "nowhere.txt"), "not both"),
+        (("--file", "{tmp}/empty.txt", "nowhere.txt"), "No such file or directory: 'nowhere.txt'"),
         (("--file", "{tmp}/empty.txt"), "there is no text; give one a line"),
         (("--file", "{tmp}/table.csv"), "table.csv: give a text a line, or .jsonl of objects"),
         (("--file", "{tmp}/deep.JSONL"), "deep.JSONL:1: is not readable as JSON"),
@@ -246,6 +248,27 @@ def test_a_broken_line_is_named_before_training(
     status = run("train", "--data", data, "--dev", data, "--encoder", "x", "--output", out)
     assert status == 1
     assert "train.jsonl:2: has no label" in capsys.readouterr().err
+
+
+SWALLOWS = """
+import signal, sys, types
+from offramp.cli.main import main
+serve = sys.modules["offramp.cli.serve"] = types.ModuleType("offramp.cli.serve")
+def swallow(_):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except BaseException:
+        pass
+    return 0
+serve.main = swallow
+sys.exit(main(["serve"]))
+"""
+
+
+def test_a_signal_ends_a_server_that_loads_whatever_is_swallowed_there() -> None:
+    """As PyTorch swallows what the import of NumPy raises."""
+    done = subprocess.run([sys.executable, "-c", SWALLOWS], check=False)
+    assert done.returncode == 128 + signal.SIGTERM
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

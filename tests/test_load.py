@@ -135,6 +135,16 @@ async def test_one_by_one_means_the_same_texts_whatever_the_pace() -> None:
     assert [sample.reply and sample.reply.label for sample in samples] == ["a", "b", "a", "b", "a"]
 
 
+class Silent(Echo):
+    """A server that answers nobody any more once two ask at a time."""
+
+    async def classify(self, text: str) -> Reply:
+        reply = await super().classify(text)
+        if self.most_held > 1:
+            raise ConnectionError
+        return reply
+
+
 class Cut(Echo):
     """A server whose stream breaks while its next text is not due yet."""
 
@@ -273,7 +283,17 @@ def test_a_server_that_is_lost_on_the_way_is_no_success(
 
 
 class Stopped(Echo):
-    """A server whose tenth stream message is the moment at which Ctrl-C is pressed."""
+    """A server at whose tenth message of a stream, or fifth call at once, Ctrl-C is pressed."""
+
+    async def classify(self, text: str) -> Reply:
+        if self.held == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.held += 1
+        try:
+            await asyncio.sleep(0.01)
+        finally:
+            self.held -= 1
+        return Reply(text)
 
     async def classify_many(
         self, texts: AsyncIterator[str]
@@ -298,6 +318,8 @@ def test_what_was_done_before_an_interruption_is_shown_and_written(
     assert "interrupted: this is what was done by then" in told.err
     assert "answered     10 of 10" in told.out
     assert json.loads(figures.read_text())["summary"]["answered"] == 10
+    assert bench.main([*where, "--rate", "2000"]) == 130
+    assert json.loads(figures.read_text())["summary"]["errors"] == {}
 
 
 def test_pairs_are_sent_whole_and_not_to_an_adapter(
@@ -386,6 +408,7 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ),
         (("--adapter", f"{__name__}:Echo", "--rate", ".01", "--seconds", ".1"), "none was due in"),
         (("--rate", "1e9"), "more than the 10,000,000 of a run"),
+        (("--adapter", f"{__name__}:Silent", "--saturate", "--seconds", ".1"), "none was answered"),
         (("--stream", "--connections", "2"), "give more --streams"),
         (("--in-flight", "2", "--seed", "1"), "leave it or --in-flight out"),
         (("--trace", "{tmp}/trace", "--seconds", "1"), "says how long it is"),

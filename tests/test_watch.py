@@ -272,6 +272,20 @@ def test_one_server_of_several_is_enough_to_begin(
     assert "127.0.0.1:1: no answer since the start: " in capsys.readouterr().out
 
 
+def test_pictures_follow_each_other_where_there_is_no_terminal(
+    told: Told, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(3))
+
+    def sleep(_: float) -> None:
+        if next(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("offramp.cli.watch.time.sleep", sleep)
+    assert main([told.address]) == 0
+    assert capsys.readouterr().out.count(f"offramp · {told.address}") == 2
+
+
 SERVER = """
 # TYPE offramp_exits_total counter
 offramp_exits_total{{offramp_exit="0"}} {answers}

@@ -82,7 +82,16 @@ def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "h:", "127.0.0.1:65536", "127.0.0.1:0", "[::1]:99999", ":1", "http://h:1"],
+    [
+        "127.0.0.1",
+        "h:",
+        "127.0.0.1:65536",
+        "127.0.0.1:0",
+        "[::1]:99999",
+        ":1",
+        "http://h:1",
+        "https://h",
+    ],
 )
 def test_an_address_without_a_port_that_there_is_is_refused(address: str) -> None:
     for client in (Client, AsyncClient):

@@ -14,7 +14,7 @@ import uvloop
 from offramp.cli.access import credentials_of, token_of
 from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
 from offramp.cli.load.inputs import read_inputs, read_texts
-from offramp.cli.load.options import RATE, SECONDS, TIMEOUT, check, parse
+from offramp.cli.load.options import MOST_MESSAGES, TIMEOUT, check, parse
 from offramp.cli.load.plot import latency_plot
 from offramp.cli.load.report import Summary, circumstances, summarize, yardstick
 from offramp.cli.load.run import (
@@ -133,23 +133,20 @@ async def _measure(
     args: argparse.Namespace,
     run: Run,
 ) -> None:
-    seconds = SECONDS if args.seconds is None else args.seconds
-    rate = RATE if args.rate is None else args.rate
     if args.saturate and args.stream:
-        await saturated_stream(target, texts, seconds, args.streams, run.samples)
+        await saturated_stream(target, texts, args.seconds, args.streams, run.samples)
         return
     if args.in_flight is not None:
-        await closed_loop(target, texts, args.in_flight, seconds, samples=run.samples)
+        await closed_loop(target, texts, args.in_flight, args.seconds, samples=run.samples)
         return
+    rate = args.rate
     if args.saturate:
-        run.found = await saturation(target, texts, seconds, probes=run.probes)
-        rate = run.found.rate
-        if not rate:
-            return
+        run.found = await saturation(target, texts, args.seconds, probes=run.probes)
+        rate = min(run.found.rate, MOST_MESSAGES / args.seconds)
     pattern = Pattern(args.pattern or Pattern.POISSON)
-    due = trace or arrivals(pattern, rate, seconds, args.seed or 0)
-    if not due:
-        raise ValueError(f"at {rate:g} texts a second none was due in {seconds:g} s; give more")
+    due = trace or (arrivals(pattern, rate, args.seconds, args.seed or 0) if rate else [])
+    if not due and not run.found:
+        raise ValueError(f"at {rate:g} texts a second none was due in {args.seconds:g} s")
     if args.stream:
         await open_loop_stream(target, texts, due, args.streams, run.samples)
     else:

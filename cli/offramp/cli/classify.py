@@ -123,6 +123,8 @@ def _texts(args: argparse.Namespace) -> Iterable[Text]:
     if args.texts:
         return list(args.texts)
     if args.file:
+        for path in args.file:
+            path.open("rb").close()  # before any is read
         return chain.from_iterable(map(read_file, args.file))
     if sys.stdin is None or sys.stdin.isatty():
         raise ValueError("give texts, or --file FILE, or pipe texts in, one a line")

@@ -7,8 +7,10 @@ class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Tells a default where it is a value; none, off and empty are what anybody expects."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if not action.help or action.default in (None, False, [], argparse.SUPPRESS):
+        default = action.default
+        nothing = default is None or default is False or default in ([], argparse.SUPPRESS)
+        if nothing or not action.help:
             return action.help
-        if isinstance(action.default, list):
-            return f"{action.help} (default: {' '.join(map(str, action.default))})"
+        if isinstance(default, list):
+            return f"{action.help} (default: {' '.join(map(str, default))})"
         return super()._get_help_string(action)

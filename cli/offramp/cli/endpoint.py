@@ -58,6 +58,9 @@ class Endpoint:
             scrape = Scrape.of(text, time.monotonic(), host)
             if not any(name.startswith("offramp_") for name in scrape.series):
                 raise ValueError("these are not an offramp server's")
+        except http.client.RemoteDisconnected as error:
+            self.silence = error
+            return
         except http.client.BadStatusLine:
             self.silence = "it does not speak HTTP; name the port of the metrics"
             return

@@ -11,6 +11,8 @@ from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from types import FrameType
 
+from offramp.cli.outputs import no_more_output
+
 VERBS = {
     "train": "fine-tune an encoder and its exits on labelled text",
     "calibrate": "fit temperatures and the trade-off table of a checkpoint",
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        no_more_output()
         return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("offramp"):
@@ -89,7 +91,7 @@ def _signals_of_a_server() -> Generator[None]:
     """What signals do before a server listens to them, process 1 of a container or not."""
 
     def leave(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
+        os._exit(128 + number)  # what is imported may swallow an exception, as torch does numpy's
 
     actions: dict[signal.Signals, Action] = {
         signal.SIGHUP: signal.SIG_IGN,  # nothing is read that might have changed

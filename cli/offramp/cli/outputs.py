@@ -1,10 +1,18 @@
-"""Files and directories that a command is to write, looked at before it starts to work."""
+"""What a command writes: files and directories, looked at before it starts to work, and output."""
 
 import os
+import sys
 from pathlib import Path
 
 IMAGES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 """What plots can be drawn as."""
+
+
+def no_more_output() -> None:
+    """Let what is still printed, or is in the buffer, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def check_directory(path: Path) -> None:

@@ -1,11 +1,11 @@
 """`offramp serve`: checkpoints behind a gRPC port, until SIGTERM."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from offramp.cli.outputs import no_more_output
 from offramp.cli.processes import together
 from offramp.cli.serve_options import config_of, parser
 from offramp.server.starter import Starter
@@ -32,4 +32,4 @@ def _announce(address: str) -> None:
     try:
         print(f"offramp serves on {address}", flush=True)
     except OSError:  # whoever read it may be gone, or its disk full: that is no reason to end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        no_more_output()

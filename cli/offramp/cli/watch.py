@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 from math import inf
-from typing import TypeAlias
+from typing import Never, TypeAlias
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 
 from offramp.cli.defaults import DefaultsFormatter
@@ -114,18 +114,24 @@ def main(arguments: Sequence[str]) -> int:
                 return _nobody(watch)
             console().print(watch.picture())
             return 0
-        screen = console()
-        while not screen.is_terminal:
-            time.sleep(args.interval)
-            watch.look()
-            screen.print(watch.picture())
-        with Live(watch.picture(), console=screen, screen=True, auto_refresh=False) as live:
+        output = console()
+        if not output.is_terminal:
+            _print_pictures(watch, output, args.interval)
+        with Live(watch.picture(), console=output, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(args.interval)
                 watch.look()
                 live.update(watch.picture(), refresh=True)
     except KeyboardInterrupt:
         return 0
+
+
+def _print_pictures(watch: Watch, output: Console, interval: float) -> Never:
+    """One below the other, for whoever keeps them."""
+    while True:
+        time.sleep(interval)
+        watch.look()
+        output.print(watch.picture())
 
 
 def _nobody(watch: Watch) -> int:

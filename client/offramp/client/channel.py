@@ -35,6 +35,9 @@ SERVICE_CONFIG = {
     ],
 }
 
+URLS = ("http://", "https://", "grpc://")
+"""What no name of gRPC's begins with."""
+
 CLOSED = "this client is closed; make another"
 
 Metadata = tuple[tuple[str, str], ...]
@@ -58,11 +61,12 @@ def target_of(address: object) -> str:
     And of a port that there is not, of which it would take the remainder, of no host and of a URL;
     names of gRPC's own, such as `dns:///host:port`, are taken.
     """
-    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    known = address if isinstance(address, str) else ""
+    host, _, port = known.rpartition(":")
     wrong = not host or not port or (port.isdigit() and not 0 < int(port) <= LAST_PORT)
-    if wrong or host.lower().startswith(("http:", "https:", "grpc:")):
+    if wrong or known.lower().startswith(URLS):
         raise ValueError(f"an address must be HOST:PORT, like localhost:50051, not {address!r}")
-    return f"{host}:{port}"
+    return known
 
 
 def call_metadata(token: str | None) -> Metadata:

@@ -175,7 +175,8 @@ class Client:
             except grpc.RpcError as error:
                 raise _translated(error) from error
             except ValueError as error:
-                raise _closed(error) from error
+                _refuse_closed(error)
+                raise
 
     def _stream(
         self,
@@ -191,7 +192,8 @@ class Client:
                     feed.messages(), timeout=timeout, metadata=metadata
                 )
             except ValueError as error:
-                raise _closed(error) from error
+                _refuse_closed(error)
+                raise
             try:
                 for response in call:
                     for outcome in exchange.incoming(response):
@@ -213,6 +215,7 @@ def _translated(error: grpc.RpcError) -> OfframpError:
     return error_from_call(call.code(), call.details(), call.trailing_metadata())
 
 
-def _closed(error: ValueError) -> ValueError:
-    """What gRPC says of a channel that is closed, in our words."""
-    return ValueError(CLOSED) if "closed" in str(error) else error
+def _refuse_closed(error: ValueError) -> None:
+    """Say in our words what gRPC says of a channel that is closed."""
+    if "closed" in str(error):
+        raise ValueError(CLOSED) from error

@@ -10,7 +10,7 @@ DOMAIN = "offramp"
 
 ADVICE = {
     "WRONG_VERSION_NUMBER": "the server does not speak TLS: connect without credentials",
-    "CERTIFICATE_VERIFY_FAILED": "its certificate is of no authority that is trusted here: give"
+    "unable to get local issuer": "its certificate is of no authority that is trusted here: give"
     " that authority's, --ca FILE",
     "Connection refused": "nobody listens there",
     ": Socket closed": "does the server speak TLS? connect with credentials, --tls or --ca FILE",

@@ -117,7 +117,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must be two or more different names, not {self.labels}")
-        if self.pairs not in (True, False, None):
+        if self.pairs is not None and type(self.pairs) is not bool:
             raise ValueError(f"pairs must be true, false or null, not {self.pairs!r}")
         layers = self.exit_layers
         for number in (*layers, self.max_tokens):

@@ -48,8 +48,10 @@ class Workload:
             raise ValueError(f"exit shares must be at least 0 and sum to 1, not {self.shares}")
         if not self.rate > 0:
             raise ValueError(f"the rate must be above 0, not {self.rate}")
-        if self.requests < 1:
-            raise ValueError(f"requests must be at least 1, not {self.requests}")
+        if self.requests < 1 or self.replicas < 1:
+            raise ValueError(
+                f"requests and replicas must be at least 1, not {self.requests} and {self.replicas}"
+            )
         if any(later < earlier for earlier, later in zip(self.trace, self.trace[1:], strict=False)):
             raise ValueError("a recorded trace must be in order of time")
 
@@ -79,27 +81,27 @@ class Workload:
 
     def _times(self, chance: random.Random) -> Iterator[float]:
         """When requests come; there is always a first."""
-        times = iter(self.trace) if self.trace else self._endless(chance)
+        if not self.trace:
+            return islice(self._made_up(chance), self.requests)
         deal = random.Random(self.seed)
-        first = next(times)
-        own = (at for at in times if self.replicas == 1 or deal.random() * self.replicas < 1)
+        first, *others = self.trace
+        own = (at for at in others if self.replicas == 1 or deal.random() * self.replicas < 1)
         return islice(chain([first], own), self.requests)
 
-    def _endless(self, chance: random.Random) -> Iterator[float]:
+    def _made_up(self, chance: random.Random) -> Iterator[float]:
+        """Arrivals at one replica: as many, of a process whose bursts are those of all."""
         now = 0.0
         if self.arrivals == "poisson":
             while True:
-                now += chance.expovariate(self.rate)
+                now += chance.expovariate(self.rate / self.replicas)
                 yield now
         # On for a time t, off for BURST * t at a tenth of the rate: as many come on as off, and
         # the mean rate is `rate`.
         on_rate = self.rate * (1 + BURST) / 2
-        on = True
-        until = chance.expovariate(on_rate / BURST_REQUESTS)
+        on, rate = True, on_rate
+        until = chance.expovariate(rate / BURST_REQUESTS)
         while True:
-            while (
-                following := now + chance.expovariate(on_rate if on else on_rate / BURST)
-            ) > until:
+            while (following := now + chance.expovariate(rate / self.replicas)) > until:
                 now, on = until, not on
                 rate = on_rate if on else on_rate / BURST
                 until = now + chance.expovariate(rate / BURST_REQUESTS)

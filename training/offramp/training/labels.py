@@ -58,7 +58,7 @@ def label_of(source: str | Path, place: int, value: object, column: str) -> str 
             raise DataError(source, place, f"label {value} is not a whole number")
         value = int(value)
     if isinstance(value, bool | list | dict):
-        told = json.dumps(value)[:40]
+        told = json.dumps(value, default=str)[:40]
         raise DataError(source, place, f"label {told} is neither a name, in quotes, nor an integer")
     if not isinstance(value, str | int) or not str(value).strip():
         raise DataError(

@@ -22,7 +22,10 @@ def parse(arguments: Sequence[str], description: str | None) -> argparse.Namespa
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise ValueError where an option would have no say, or no run can have its number."""
+    """Raise ValueError where an option would have no say, or no run can have its number.
+
+    Rate and length of the run are what they are by default from then on, where none are given.
+    """
     _check_numbers(args)
     given = {
         "--rate": args.rate is not None,
@@ -49,6 +52,15 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("a --trace says how long it is; leave --seconds out")
     if args.adapter:
         _check_adapter(args)
+    if not loads:
+        args.rate = RATE
+    if args.seconds is None:
+        args.seconds = SECONDS
+    if args.rate is not None and (messages := args.rate * args.seconds) > MOST_MESSAGES:
+        raise ValueError(
+            f"{messages:g} messages are more than the {MOST_MESSAGES:,} of a run; give a lower"
+            " --rate or fewer --seconds"
+        )
 
 
 def _check_adapter(args: argparse.Namespace) -> None:
@@ -74,12 +86,6 @@ def _check_numbers(args: argparse.Namespace) -> None:
     check_at_least_one("--in-flight", args.in_flight)
     check_at_least_one("--streams", args.streams)
     check_at_least_one("--connections", args.connections)
-    messages = (args.rate or RATE) * (args.seconds or SECONDS)
-    if messages > MOST_MESSAGES:
-        raise ValueError(
-            f"{messages:g} messages are more than the {MOST_MESSAGES:,} of a run; give a lower"
-            " --rate or fewer --seconds"
-        )
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

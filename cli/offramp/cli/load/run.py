@@ -44,15 +44,13 @@ async def open_loop(
     samples: list[Sample] | None = None,
 ) -> list[Sample]:
     """One message a due time; the texts go round. Returns when all are done."""
-    loop = asyncio.get_running_loop()
     start = time.perf_counter()
     done = [] if samples is None else samples
-    tasks: list[asyncio.Task[None]] = []
-    for at, text in zip(due, itertools.cycle(texts)):
-        if (wait := start + at - time.perf_counter()) > 0:
-            await asyncio.sleep(wait)
-        tasks.append(loop.create_task(_one(target, text, start, at, done)))
-    await asyncio.gather(*tasks)
+    async with asyncio.TaskGroup() as messages:  # whoever is interrupted interrupts them all
+        for at, text in zip(due, itertools.cycle(texts)):
+            if (wait := start + at - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            messages.create_task(_one(target, text, start, at, done))
     return sorted(done, key=attrgetter("due"))
 
 

@@ -128,9 +128,13 @@ async def saturation(
     Each is put into `probes` as it is done: whoever is interrupted has those until then.
     """
     closed = answered(await closed_loop(target, texts, IN_FLIGHT, seconds / 4))
+    if not closed:
+        raise ValueError(f"with {IN_FLIGHT} texts under way none was answered: there is no rate")
     search = Search(closed, steps, probes)
     while not search.done:
         due = arrivals(Pattern.POISSON, max(search.rate, 0.1), seconds, seed=len(search.probes))
+        if not due:
+            break
         samples = await open_loop(target, texts, due)
         search.learn(Probe(search.rate, answered(samples), grew(samples, seconds)))
     return Saturation(sustained(search.probes), closed, tuple(search.probes))
