@@ -1,38 +1,35 @@
 """`offramp classify`: texts in, labels out, through a server or one started in this process."""
 
 import argparse
-import json
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from offramp.cli.access import add_access, credentials_of, token_of
+from offramp.cli.classified import Outcome, complain, show_json, show_table
 from offramp.cli.texts import read_file, read_stream
-from offramp.client import Answer, Client, OfframpError, Options, Text
+from offramp.client import Client, OfframpError, Options, Text
 from offramp.model.errors import ModelError
-
-Outcome = Answer | OfframpError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Classify; returns the exit status, 1 if any text failed."""
     args = _parser().parse_args(arguments)
-    show = _show_json if args.json else _show_table
+    show = show_json if args.json else show_table
     try:
         _check_where(args)
         texts = _texts(args)
         with _client(args) as client:
             return show(_classify(client, texts, _options(args), args.timeout))
     except ModuleNotFoundError as error:
-        _complain(_missing(error))
+        complain(_missing(error))
     except BrokenPipeError:
         raise
     except (OfframpError, ModelError, OSError, ValueError) as error:
-        _complain(str(error))
+        complain(str(error))
     return 1
 
 
@@ -55,32 +52,6 @@ def _classify(
         yield sent.popleft(), outcome
     if empty:
         raise ValueError("there is no text; give one a line")
-
-
-def _show_json(answered: Iterable[tuple[Text, Outcome]]) -> int:
-    failed = False
-    for text, outcome in answered:
-        failed |= isinstance(outcome, OfframpError)
-        print(json.dumps(_record(text, outcome)), flush=True)
-    return int(failed)
-
-
-def _show_table(answered: Iterator[tuple[Text, Outcome]]) -> int:
-    from offramp.cli.table import answers_table, console  # noqa: PLC0415 - needs the cli extra
-
-    rows: list[tuple[str, Outcome, None]] = []
-    try:
-        for text, outcome in answered:
-            rows.append((text if isinstance(text, str) else " | ".join(text), outcome, None))
-    finally:
-        if rows:  # those before an error, too
-            screen = console()
-            screen.print(answers_table(rows, screen.width))
-    errors = [outcome for _, outcome, _ in rows if isinstance(outcome, OfframpError)]
-    for error in errors:
-        assert error.index is not None  # as all of classify_many have one
-        _complain(f"text {error.index + 1}: {error}")
-    return int(bool(errors))
 
 
 def _check_where(args: argparse.Namespace) -> None:
@@ -131,37 +102,6 @@ def _texts(args: argparse.Namespace) -> Iterable[Text]:
     return read_stream(sys.stdin)
 
 
-def _record(text: Text, outcome: Outcome) -> dict[str, Any]:
-    first, second = (text, None) if isinstance(text, str) else text
-    record: dict[str, Any] = {"index": outcome.index, "text": _readable(first)}
-    if second is not None:
-        record["text_pair"] = _readable(second)
-    if isinstance(outcome, OfframpError):
-        return record | {"error": str(outcome), "code": outcome.code.name}
-    record |= {
-        "label": outcome.label,
-        "confidence": round(outcome.confidence, 6),
-        "exit": outcome.exit,
-        "exits": outcome.exits,
-        "layer": outcome.layer,
-        "layers": outcome.layers,
-        "reason": outcome.reason.value,
-        "threshold": outcome.threshold,
-        "tokens": outcome.tokens,
-        "truncated": outcome.truncated,
-        "ms": round(outcome.timing.total * 1e3, 3),
-        "model": outcome.model,
-    }
-    if outcome.probabilities:
-        record["probabilities"] = [round(value, 6) for value in outcome.probabilities]
-    return record
-
-
-def _readable(text: str) -> str:
-    """A text with a replacement character for each byte that was not UTF-8: JSON has no such."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _missing(error: ModuleNotFoundError) -> str:
     if error.name == "rich":
         return "the table needs the package 'rich': pip install '.[cli]', or give --json"
@@ -169,10 +109,6 @@ def _missing(error: ModuleNotFoundError) -> str:
         f"running a model in this process needs the package {error.name!r}:"
         " pip install '.[server]', or give --address"
     )
-
-
-def _complain(message: str) -> None:
-    print(f"offramp classify: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
