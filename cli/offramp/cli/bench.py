@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import cast
 
 import grpc
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
         target = InTurn(_target(args) for _ in range(args.connections))
         before = yardstick()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_load(target, texts, trace, args, run))
+            measure = partial(_measure, target, texts, trace, args, run)
+            runner.run(_load(target, texts, args.address, measure, run))
     except KeyboardInterrupt:
         run.interrupted, run.ended = True, "interrupted: this is what was done by then"
     except (OSError, ValueError) as error:
@@ -99,22 +101,23 @@ def main(arguments: Sequence[str]) -> int:
 async def _load(
     target: Target[Text],
     texts: Sequence[Text],
-    trace: list[float] | None,
-    args: argparse.Namespace,
+    address: str,
+    measure: Callable[[], Awaitable[None]],
     run: Run,
 ) -> None:
+    """Measure a server that answers a text, before and after."""
     async with target:
         if error := await _asked(target, texts[0]):
             refused = isinstance(error, OfframpError) and error.code in REFUSALS
             did = "refuses the first text" if refused else "does not answer"
-            raise ValueError(f"{args.address} {did}: {error}") from error
+            raise ValueError(f"{address} {did}: {error}") from error
         await closed_loop(target, texts, 1, WARM_UP_SECONDS)
-        await _measure(target, texts, trace, args, run)
+        await measure()
         for _ in range(ASKED):
             if not (error := await _asked(target, texts[0])):
                 return
             await asyncio.sleep(PAUSE)
-        run.ended = f"{args.address} no longer answers: {error}"
+        run.ended = f"{address} no longer answers: {error}"
 
 
 async def _asked(target: Target[Text], text: Text) -> Exception | None:
