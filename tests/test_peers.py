@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from catalog import PEERS, Setting
 from process import started
-from table import OURS, best_of, ratios, setting_of, settings, table
+from table import OURS, ratios, rivals_of, setting_of, settings, table
 from threshold import LOSS, of_equal_quality
 from tiny import tiny_checkpoint
 
@@ -73,14 +73,23 @@ def test_threads_and_waits_are_tried_of_the_best_batch() -> None:
 
 
 def test_tables_tell_medians_ratios_and_failures() -> None:
-    assert best_of(RECORD) == "grpc.aio"
     lines = table(RECORD).splitlines()
     assert lines[2].startswith("| offramp | 10.0 (10.0 to 10.0) | 2.00")
     assert "| 310 (300 to 320) | 25 (20 to 30) | 50 (40 to 60) |" in lines[2]
     assert "| BentoML | never answered; it said nothing |" in table(RECORD)
     assert "| saturation, default threshold | 2.50 | 2.5 |" in ratios(RECORD)
-    assert "| p99 at 80 % of its saturation, poisson | 0.25 | 0.20 |" in ratios(RECORD)
+    assert "| p99 at 80 % of grpc.aio's saturation, poisson | 0.25 | 0.20 |" in ratios(RECORD)
     assert "| BentoML 1.4.39 | did not start |" in settings(RECORD)
+
+
+def test_peers_that_may_be_the_best_are_all_told_the_best_first() -> None:
+    assert rivals_of(RECORD) == ["grpc.aio"]
+    near = {**RECORD, "served": {**RECORD["served"], "Triton": [served(110.0), served(106.0)]}}
+    assert rivals_of(near) == ["grpc.aio", "Triton"]
+    assert "| ours over the best peers | grpc.aio | Triton | asked |" in ratios(near)
+    assert "| saturation, default threshold | 2.50 | 2.87 | 2.5 |" in ratios(near)
+    assert "| p99 at 80 % of grpc.aio's saturation, bursty | 0.25 | owed | 0.20 |" in ratios(near)
+    assert rivals_of({**RECORD, "served": {OURS: [served(300.0)]}}) == []
 
 
 def test_a_saturation_that_was_not_found_and_messages_without_answers_are_told() -> None:
@@ -94,7 +103,7 @@ def test_a_saturation_that_was_not_found_and_messages_without_answers_are_told()
     }
     assert "| at least 110 (100 to 120) |" in table(record)
     assert "| saturation, default threshold | at most 2.73 | 2.5 |" in ratios(record)
-    assert "| p99 at 80 % of its saturation, poisson | inf | 0.20 |" in ratios(record)
+    assert "| p99 at 80 % of grpc.aio's saturation, poisson | inf | 0.20 |" in ratios(record)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -5,11 +5,11 @@
 Each peer gets an environment of its own under build/peers when it is first needed, and its
 settings are tried in a closed loop; the best goes on. Then every server's latency with one call
 in flight, CPU time and saturation, ours at its default threshold, at full depth and in bfloat16
-among them, each with the bare ONNX Runtime forward beside it; the best peer and ours, at its
-default and at full depth, in turn, as often as `--rounds` says, and the tails of the best peer and
-ours in turn at 80 % of the peer's saturation. What cannot be installed or started is said, not
-hidden. Done parts are in the file and are not done again, so that `--minutes` can spread a
-comparison over several calls; `--again` forgets a server's parts.
+among them, each with the bare ONNX Runtime forward beside it; then ours, at its default and at
+full depth, in turn with every peer that came within 15 % of the best, as often as `--rounds` says;
+then the tails of these, in turn, at 80 % of the best peer's saturation. What cannot be installed
+or started is said, not hidden. Done parts are in the file and are not done again, so that
+`--minutes` can spread a comparison over several calls; `--again` forgets a server's parts.
 
 Texts of several files are mixed in equal parts; with labelled `--dev` files ours is called at the
 lowest threshold that loses at most half a point of accuracy on each. `--padded` lets peers choose
@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--padded", action="store_true", help="peers choose among batches above one")
     add("--seconds", type=float, default=20.0, help="length of a probe; less for a quick look")
     add("--steps", type=int, default=5, help="probes of a saturation")
-    add("--rounds", type=int, default=2, help="saturations of the best peer and ours, in turn")
-    add("--tails", type=int, default=3, help="tails of these two, in turn")
+    add("--rounds", type=int, default=2, help="saturations of the best peers and ours, in turn")
+    add("--tails", type=int, default=3, help="tails of these, in turn")
     add("--minutes", type=float, default=1e6, help="begin no part after so many")
     add("--again", nargs="*", default=[], help="servers to be measured anew")
     add("--tune-only", action="store_true", help="settings alone")

@@ -13,7 +13,7 @@ from bare import full_depth_labels
 from catalog import PEERS, Setting
 from environments import InstallError, exported
 from measure import CHECKED, Bench, Figures, Subject, ours, theirs
-from table import BFLOAT16, FULL_DEPTH, OURS, best_of, rate_of, setting_of
+from table import BFLOAT16, FULL_DEPTH, OURS, rate_of, rivals_of, setting_of
 from threshold import of_equal_quality
 
 from offramp.cli.load.inputs import read_texts
@@ -94,16 +94,17 @@ class Comparison:
             yield f"{name}: saturation", partial(self._serve, name)
 
     def _again(self) -> Iterator[Part]:
-        """More saturations of the best peer and ours, at both depths, then tails at one rate."""
-        best = best_of(self.record)
-        if best is None:
+        """More saturations of the best peers and ours, at both depths, then tails at one rate."""
+        rivals = rivals_of(self.record)
+        if not rivals:
             return
-        served = (best, OURS, FULL_DEPTH)
+        served = (*rivals, OURS, FULL_DEPTH)
         yield from self._in_turn("served", served, self.args.rounds, self._serve)
+        best, *_ = rivals = rivals_of(self.record)
         if self.record.get("tails_beside") != best or not any(self.record["tails"].values()):
             rate = TAIL_LOAD * rate_of(self.record, best)
             self.record |= {"tails": {}, "tails_beside": best, "tails_rate": rate}
-        yield from self._in_turn("tails", (best, OURS), self.args.tails, self._tail)
+        yield from self._in_turn("tails", (*rivals, OURS), self.args.tails, self._tail)
 
     def _in_turn(
         self, section: str, names: Sequence[str], times: int, measure: Callable[[str], None]

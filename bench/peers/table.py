@@ -5,7 +5,8 @@ python bench/peers/table.py
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -18,6 +19,9 @@ OURS, FULL_DEPTH, BFLOAT16 = "offramp", "offramp, full depth", "offramp, bfloat1
 OWED = "owed"
 LOST = 0.01
 """Share of messages without an answer from which the p99 is that of one that never came."""
+
+CLOSE = 0.85
+"""Share of the best peer's saturation from which another may be the best in truth."""
 
 QUIET = 0.05
 """Share of the cores that others may use before it is told."""
@@ -43,10 +47,12 @@ def rate_of(record: Figures, name: str) -> float:
     return statistics.median(rates) if rates else 0.0
 
 
-def best_of(record: Figures) -> str | None:
-    """The peer with the highest saturation; none if none has one."""
-    peers: list[str] = [name for name in record["served"] if name in PEERS]
-    return max(peers, key=lambda name: rate_of(record, name), default=None)
+def rivals_of(record: Figures) -> list[str]:
+    """Peers that may be the best, the highest saturation first; none if none has one."""
+    rates = {name: rate_of(record, name) for name in record["served"] if name in PEERS}
+    least = CLOSE * max(rates.values(), default=0.0)
+    close = [name for name, rate in rates.items() if rate and rate >= least]
+    return sorted(close, key=rates.__getitem__, reverse=True)
 
 
 def table(record: Figures) -> str:
@@ -69,25 +75,23 @@ def table(record: Figures) -> str:
 
 
 def ratios(record: Figures) -> str:
-    """Ours over the best peer, and what was asked."""
-    best = best_of(record)
-    if best is None:
+    """Ours over the best peers, the best first, and what was asked of ours over the best."""
+    rivals = rivals_of(record)
+    if not rivals:
         return "No peer could be measured."
-    padded = " that pads" if record["padded"] else ""
-    asked = "4" if record["padded"] else "2.5"
+    padded, asked = (" that pad", "4") if record["padded"] else ("", "2.5")
     chosen = record.get("quality")
     at = f"threshold {chosen['threshold']:g} (dev)" if chosen else "default threshold"
     lines = [
-        f"| ours over the best peer{padded} ({best}) | measured | asked |",
-        "|---|---|---|",
-        f"| saturation, {at} | {_over(record, OURS, best)} | {asked} |",
-        f"| saturation, full depth | {_over(record, FULL_DEPTH, best)} | 1.15 |",
-        f"| saturation, {at}, bfloat16 | {_over(record, BFLOAT16, best)} | |",
+        f"| ours over the best peers{padded} | {' | '.join(rivals)} | asked |",
+        f"|---|{'---|' * len(rivals)}---|",
+        _compared(f"saturation, {at}", rivals, partial(_over, record, OURS), asked),
+        _compared("saturation, full depth", rivals, partial(_over, record, FULL_DEPTH), "1.15"),
+        _compared(f"saturation, {at}, bfloat16", rivals, partial(_over, record, BFLOAT16)),
     ]
     for pattern in ("poisson", "bursty"):
-        mine, peer = (_tails(record, name, pattern) for name in (OURS, best))
-        over = f"{statistics.median(mine) / statistics.median(peer):.2f}" if mine and peer else OWED
-        lines.append(f"| p99 at 80 % of its saturation, {pattern} | {over} | 0.20 |")
+        told = f"p99 at 80 % of {rivals[0]}'s saturation, {pattern}"
+        lines.append(_compared(told, rivals, partial(_tail_over, record, pattern), "0.20"))
     return "\n".join(lines)
 
 
@@ -142,6 +146,10 @@ def _line(record: Figures, name: str) -> str:
     return f"| {name}{setting} | {' | '.join((*figures, told, *tails))} |"
 
 
+def _compared(what: str, rivals: Sequence[str], over: Callable[[str], str], asked: str = "") -> str:
+    return f"| {what} | {' | '.join(map(over, rivals))} | {asked} |"
+
+
 def _setting(tried: Figures) -> Setting:
     return Setting(tried["batch"], tried["threads"], tried["wait"], tried.get("workers", 1))
 
@@ -174,6 +182,11 @@ def _over(record: Figures, name: str, other: str) -> str:
     known = [all(map(bounded, _probes(record, one))) for one in (name, other)]
     bound = {(True, True): "", (False, True): "at least ", (True, False): "at most "}
     return f"{bound.get((known[0], known[1]), 'some ')}{mine / peer:.2f}"
+
+
+def _tail_over(record: Figures, pattern: str, other: str) -> str:
+    mine, peer = (_tails(record, name, pattern) for name in (OURS, other))
+    return f"{statistics.median(mine) / statistics.median(peer):.2f}" if mine and peer else OWED
 
 
 def _all(record: Figures) -> list[Figures]:
