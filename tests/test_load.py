@@ -7,12 +7,14 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from xml.etree import ElementTree as ET
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from service import word_service
@@ -82,6 +84,12 @@ def test_arrivals_have_their_rate_and_a_burst_its_contrast(pattern: Pattern) -> 
     assert (dispersion > 3) is (pattern is Pattern.BURSTY)
 
 
+@given(st.integers(0, 10**6), st.floats(10.0, 500.0))
+def test_a_bursty_run_has_its_rate_however_its_phases_fall(seed: int, rate: float) -> None:
+    wanted = 5.0 * rate
+    assert abs(len(arrivals(Pattern.BURSTY, rate, 5.0, seed)) - wanted) < 6 * wanted**0.5 + 6
+
+
 def test_traces(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("[3.5, 1, 2]")
@@ -102,6 +110,18 @@ async def test_every_message_is_counted_errors_too() -> None:
     summary = summarize(samples)
     assert (summary.messages, summary.answered, summary.errors) == (5, 3, {"LookupError": 2})
     assert summary.exits == {3: 2, 5: 1}
+    assert (summary.p50 < inf, summary.p90, summary.longest < inf) == (True, inf, True)
+    assert summary.to_dict()["p90"] is None
+
+
+def test_nothing_is_sent_before_it_is_due() -> None:
+    due = [at / 1000 + 0.0004 for at in range(50)]
+    for samples in (
+        uvloop.run(open_loop(Echo(), ["text"], due)),
+        uvloop.run(open_loop_stream(Echo(), ["text"], due)),
+    ):
+        assert len(samples) == 50
+        assert all(sample.sent >= sample.due for sample in samples)
 
 
 async def test_latency_counts_from_due_when_the_server_stalls_the_generator() -> None:
@@ -192,6 +212,9 @@ def test_a_queue_grows_above_what_is_served_and_not_below() -> None:
     assert not grew(run(80.0, 0.01), 30.0)
     assert grew(run(120.0, 0.01), 30.0)
     assert grew([Sample(0.0, 0.0, 0.1, None, "Refused")], 30.0)
+    good, bad = Sample(0.0, 0.0, 0.1, Reply("a")), Sample(0.0, 0.0, 0.1, None, "Refused")
+    assert not grew([good] * 99 + [bad], 30.0)
+    assert grew([good] * 98 + [bad] * 2, 30.0)
 
 
 def test_a_rate_that_was_not_answered_is_not_told_as_sustained() -> None:
@@ -320,6 +343,36 @@ def test_what_was_done_before_an_interruption_is_shown_and_written(
     assert json.loads(figures.read_text())["summary"]["answered"] == 10
     assert bench.main([*where, "--rate", "2000"]) == 130
     assert json.loads(figures.read_text())["summary"]["errors"] == {}
+
+
+def test_an_interrupted_search_writes_the_rates_that_it_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*args: object, probes: list[Probe]) -> Saturation:
+        del args
+        probes.append(Probe(100.0, 99.0, grew=False))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "saturation", interrupted)
+    texts, figures = tmp_path / "texts", tmp_path / "figures.json"
+    texts.write_text("film\n")
+    where = ["--texts", str(texts), "--adapter", f"{__name__}:Echo", "--json", str(figures)]
+    assert bench.main([*where, "--saturate"]) == 130
+    tried = {"rate": 100.0, "answered": 99.0, "grew": False, "errors": {}}
+    assert json.loads(figures.read_text())["saturation"] == {"rate": None, "probes": [tried]}
+
+
+def test_a_search_tells_errors_that_it_counts_against_a_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text("film\nbad\n")
+    where = ["--texts", str(texts), "--adapter", f"{__name__}:Echo"]
+    bench.main([*where, "--saturate", "--seconds", "0.1"])
+    told = capsys.readouterr().out
+    assert "saturation   below" in told
+    assert "LookupError" in told
+    assert "in the search for the saturation" in told
 
 
 def test_pairs_are_sent_whole_and_not_to_an_adapter(

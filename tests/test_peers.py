@@ -4,12 +4,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from catalog import PEERS, Setting
+from compare import parser
+from comparison import Comparison
+from measure import Bench, Subject
 from process import started
-from table import OURS, ratios, rivals_of, setting_of, settings, table
+from table import FULL_DEPTH, OURS, ratios, rivals_of, setting_of, settings, table
 from threshold import LOSS, of_equal_quality
 from tiny import tiny_checkpoint
 
@@ -33,9 +36,8 @@ def served(rate: float, *, bounded: bool = True) -> dict[str, Any]:
     }
 
 
-def tail(p99: float, answered: int = 1000) -> dict[str, Any]:
-    counted = {"messages": 1000, "answered": answered}
-    return {"poisson": {**counted, "p99": p99}, "bursty": {**counted, "p99": 2 * p99}}
+def tail(p99: float | None) -> dict[str, Any]:
+    return {"poisson": {"p99": p99}, "bursty": {"p99": p99 and 2 * p99}}
 
 
 def tried(batch: int, rate: float, **more: object) -> dict[str, Any]:
@@ -50,12 +52,19 @@ RECORD: dict[str, Any] = {
         "BentoML": [tried(1, 0.0, failed="never answered; it said nothing")],
     },
     "served": {
-        OURS: [served(300.0), served(320.0)],
-        "offramp, full depth": [served(160.0)],
-        "grpc.aio": [served(120.0), served(128.0)],
-        "Triton": [served(100.0)],
+        OURS: served(500.0),
+        FULL_DEPTH: served(160.0),
+        "grpc.aio": served(120.0),
+        "Triton": served(100.0),
     },
-    "tails": {OURS: [tail(20.0), tail(30.0)], "grpc.aio": [tail(100.0), tail(100.0)]},
+    "rounds": [
+        {"grpc.aio": served(120.0), OURS: served(300.0), FULL_DEPTH: served(156.0)},
+        {"grpc.aio": served(128.0), OURS: served(352.0), FULL_DEPTH: served(160.0)},
+    ],
+    "tails": [
+        {"grpc.aio": tail(100.0), OURS: tail(20.0)},
+        {"grpc.aio": tail(200.0), OURS: tail(30.0)},
+    ],
 }
 
 
@@ -72,38 +81,100 @@ def test_threads_and_waits_are_tried_of_the_best_batch() -> None:
     assert found[3:] == [*on_a_core_each, Setting(8, 2, 0.005)]
 
 
-def test_tables_tell_medians_ratios_and_failures() -> None:
+def test_tables_tell_medians_ratios_of_rounds_and_failures() -> None:
     lines = table(RECORD).splitlines()
     assert lines[2].startswith("| offramp | 10.0 (10.0 to 10.0) | 2.00")
-    assert "| 310 (300 to 320) | 25 (20 to 30) | 50 (40 to 60) |" in lines[2]
+    assert "| 326 (300 to 352) | 25 (20 to 30) | 50 (40 to 60) |" in lines[2]
+    assert "| Triton, batches to 4, 2 threads | 10.0 | 2.00 | 9.0 | 100 |  |  |" in lines
     assert "| BentoML | never answered; it said nothing |" in table(RECORD)
-    assert "| saturation, default threshold | 2.50 | 2.5 |" in ratios(RECORD)
-    assert "| p99 at 80 % of grpc.aio's saturation, poisson | 0.25 | 0.20 |" in ratios(RECORD)
+    told = ratios(RECORD)
+    assert "| saturation, default threshold | 2.62 (2.50 to 2.75) | 2.5 |" in told
+    assert "| p99 at 80 % of grpc.aio's saturation, poisson | 0.17 (0.15 to 0.20) | 0.20 |" in told
     assert "| BentoML 1.4.39 | did not start |" in settings(RECORD)
 
 
 def test_peers_that_may_be_the_best_are_all_told_the_best_first() -> None:
     assert rivals_of(RECORD) == ["grpc.aio"]
-    near = {**RECORD, "served": {**RECORD["served"], "Triton": [served(110.0), served(106.0)]}}
+    near = {**RECORD, "served": {**RECORD["served"], "Triton": served(110.0)}}
     assert rivals_of(near) == ["grpc.aio", "Triton"]
     assert "| ours over the best peers | grpc.aio | Triton | asked |" in ratios(near)
-    assert "| saturation, default threshold | 2.50 | 2.87 | 2.5 |" in ratios(near)
-    assert "| p99 at 80 % of grpc.aio's saturation, bursty | 0.25 | owed | 0.20 |" in ratios(near)
-    assert rivals_of({**RECORD, "served": {OURS: [served(300.0)]}}) == []
+    assert "| saturation, full depth | 1.27 (1.25 to 1.30) | owed | 1.15 |" in ratios(near)
+    near["rounds"] = [{**done, "Triton": served(130.0)} for done in RECORD["rounds"]]
+    assert rivals_of(near) == ["Triton", "grpc.aio"]
+    assert rivals_of({**RECORD, "served": {OURS: served(300.0)}}) == []
 
 
 def test_a_saturation_that_was_not_found_and_messages_without_answers_are_told() -> None:
     record = {
         **RECORD,
-        "served": {
-            OURS: [served(300.0)],
-            "grpc.aio": [served(100.0), served(120.0, bounded=False)],
-        },
-        "tails": {OURS: [tail(20.0, answered=990)], "grpc.aio": [tail(100.0, answered=991)]},
+        "rounds": [
+            {OURS: served(300.0), "grpc.aio": served(100.0)},
+            {OURS: served(300.0), "grpc.aio": served(120.0, bounded=False)},
+        ],
+        "tails": [{OURS: tail(None), "grpc.aio": tail(100.0)}],
     }
     assert "| at least 110 (100 to 120) |" in table(record)
-    assert "| saturation, default threshold | at most 2.73 | 2.5 |" in ratios(record)
+    assert "| saturation, default threshold | at most 2.75 (2.50 to 3.00) | 2.5 |" in ratios(record)
     assert "| p99 at 80 % of grpc.aio's saturation, poisson | inf | 0.20 |" in ratios(record)
+
+
+class FakeBench(Bench):
+    """Each server answers the same rate in every look; who is looked at is kept."""
+
+    seen: ClassVar[list[tuple[str, float]]] = []
+
+    def served(self, subject: Subject, seconds: float) -> dict[str, Any]:
+        name = str(subject.told["name"])
+        self.seen.append((name, seconds))
+        return served({OURS: 300.0, FULL_DEPTH: 150.0, "grpc.aio": 120.0}.get(name, 110.0))
+
+    def tail(self, subject: Subject, rate: float, seed: int) -> dict[str, Any]:
+        self.seen.append((str(subject.told["name"]), seed))
+        return {"rate": rate, **tail(10.0)}
+
+
+class FakeComparison(Comparison):
+    """Nothing is started."""
+
+    @property
+    def bench(self) -> Bench:
+        return FakeBench([], [], Path(), 4)
+
+    def _subject(self, name: str) -> Subject:
+        return Subject(lambda _: [], lambda _: pytest.fail("called"), {"name": name})
+
+
+def test_those_that_may_be_the_best_are_measured_in_whole_rounds(tmp_path: Path) -> None:
+    file = tmp_path / "peers.json"
+    record = {**RECORD, "texts": ["a/texts"], "max_tokens": 0, "served": {}}
+    file.write_text(json.dumps({**record, "rounds": [], "tails": []}), encoding="utf-8")
+    args = parser().parse_args(["--texts", "a/texts", "--json", str(file), "--rounds", "2"])
+    args.peers = ["grpc.aio", "Triton", "BentoML"]
+
+    def go_on() -> list[str]:
+        run = FakeComparison(args)
+        FakeBench.seen.clear()
+        told: list[str] = []
+        while part := next(run.parts(), None):
+            part[1]()
+            told.append(part[0])
+        run.save()
+        return told
+
+    args.tails = 1
+    go_on()
+    first = ["grpc.aio", OURS, FULL_DEPTH, "offramp, bfloat16", "Triton"]
+    in_turn = ["grpc.aio", "Triton", OURS, FULL_DEPTH]
+    wanted = [(name, 10.0) for name in first] + [(name, 20.0) for name in 2 * in_turn]
+    assert FakeBench.seen == [*wanted, *((name, 0) for name in in_turn[:3])]
+    assert go_on() == []  # all is done
+    args.tails = 2
+    assert go_on() == ["grpc.aio, Triton, offramp: tails, 2 of 2"]
+    assert [seed for _, seed in FakeBench.seen] == [1, 1, 1]
+    run = FakeComparison(args)
+    run.forget("Triton")
+    assert not run.record["rounds"]
+    assert not run.record["tails"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -120,7 +191,7 @@ def test_a_server_ends_with_children_that_left_its_group(tmp_path: Path) -> None
 
 def test_the_table_tells_a_threshold_that_was_chosen_on_dev() -> None:
     chosen = {**RECORD, "quality": {"threshold": 0.9}}
-    assert "| saturation, threshold 0.9 (dev) | 2.50 |" in ratios(chosen)
+    assert "| saturation, threshold 0.9 (dev) | 2.62 (2.50 to 2.75) |" in ratios(chosen)
 
 
 def test_a_threshold_of_equal_quality_loses_little_on_dev(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from table import write_page
 
 def main() -> None:
     """Measure, write, and set the tables into the page."""
-    args = _parser().parse_args()
+    args = parser().parse_args()
     if args.install_only:
         for name in args.peers:
             environment(name.lower().replace(" ", "-"), PEERS[name].packages)
@@ -51,7 +51,8 @@ def main() -> None:
     write_page()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What may be asked."""
     parser = argparse.ArgumentParser(
         description="Measure all servers in turn and write the tables.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     add("--dev", type=Path, nargs="*", default=[], help="choose our threshold on texts of these")
     add("--padded", action="store_true", help="peers choose among batches above one")
-    add("--seconds", type=float, default=20.0, help="length of a probe; less for a quick look")
+    add("--seconds", type=float, default=20.0, help="a probe's length; half of it at first")
     add("--steps", type=int, default=5, help="probes of a saturation")
     add("--rounds", type=int, default=2, help="saturations of the best peers and ours, in turn")
     add("--tails", type=int, default=3, help="tails of these, in turn")

@@ -40,7 +40,8 @@ class Comparison:
             **subject,
             "tried": {},
             "served": {},
-            "tails": {},
+            "rounds": [],
+            "tails": [],
         }
         if args.json.exists():
             self.record = json.loads(args.json.read_text())
@@ -56,7 +57,7 @@ class Comparison:
             texts = mixed(self.args.texts)
             labels = full_depth_labels(self.args.checkpoint, texts[:CHECKED])
             model = exported(self.args.checkpoint)
-            self._bench = Bench(texts, labels, model, self.args.seconds, self.args.steps)
+            self._bench = Bench(texts, labels, model, self.args.steps)
         return self._bench
 
     def parts(self) -> Iterator[Part]:
@@ -91,28 +92,33 @@ class Comparison:
 
     def _first(self, name: str) -> Iterator[Part]:
         if not self.record["served"].get(name):
-            yield f"{name}: saturation", partial(self._serve, name)
+            yield f"{name}: first look", partial(self._serve, name)
 
     def _again(self) -> Iterator[Part]:
-        """More saturations of the best peers and ours, at both depths, then tails at one rate."""
-        rivals = rivals_of(self.record)
-        if not rivals:
+        """The best peers and ours, at both depths, in turn; then their tails at one rate."""
+        if not (rivals := rivals_of(self.record)):
             return
-        served = (*rivals, OURS, FULL_DEPTH)
-        yield from self._in_turn("served", served, self.args.rounds, self._serve)
+        names = (*rivals, OURS, FULL_DEPTH)
+        if any(set(done) != set(names) for done in self.record["rounds"]):
+            self.record["rounds"] = []
+        yield from self._in_turn("rounds", names, self.args.rounds, self._look)
         best, *_ = rivals = rivals_of(self.record)
-        if self.record.get("tails_beside") != best or not any(self.record["tails"].values()):
-            rate = TAIL_LOAD * rate_of(self.record, best)
-            self.record |= {"tails": {}, "tails_beside": best, "tails_rate": rate}
+        rate = TAIL_LOAD * rate_of(self.record, best)
+        if self.record.get("tails_rate") != rate:
+            self.record |= {"tails": [], "tails_rate": rate}
         yield from self._in_turn("tails", (*rivals, OURS), self.args.tails, self._tail)
 
     def _in_turn(
-        self, section: str, names: Sequence[str], times: int, measure: Callable[[str], None]
+        self, section: str, names: Sequence[str], times: int, look: Callable[[str], Figures]
     ) -> Iterator[Part]:
-        for done in range(times):
-            for name in names:
-                if len(self.record[section].get(name, [])) <= done:
-                    yield f"{name}: {section} again", partial(measure, name)
+        """Whole rounds: what is compared lies minutes apart."""
+        done: list[dict[str, Figures]] = self.record[section]
+
+        def once() -> None:
+            done.append({name: look(name) for name in names})
+
+        while len(done) < times:
+            yield f"{', '.join(names)}: {section}, {len(done) + 1} of {times}", once
 
     def _try(self, name: str) -> None:
         tried: list[Figures] = []
@@ -133,11 +139,15 @@ class Comparison:
         self.record["tried"][name] = tried
 
     def _serve(self, name: str) -> None:
-        self.record["served"].setdefault(name, []).append(self.bench.served(self._subject(name)))
+        subject = self._subject(name)
+        self.record["served"][name] = self.bench.served(subject, self.args.seconds / 2)
 
-    def _tail(self, name: str) -> None:
-        found = self.bench.tail(self._subject(name), self.record["tails_rate"])
-        self.record["tails"].setdefault(name, []).append(found)
+    def _look(self, name: str) -> Figures:
+        return self.bench.served(self._subject(name), self.args.seconds)
+
+    def _tail(self, name: str) -> Figures:
+        rate, seed = self.record["tails_rate"], len(self.record["tails"])
+        return self.bench.tail(self._subject(name), rate, seed)
 
     def _subject(self, name: str) -> Subject:
         if name in PEERS:
@@ -149,9 +159,12 @@ class Comparison:
         return ours(self.args.checkpoint, threshold, half=name == BFLOAT16)
 
     def forget(self, name: str) -> None:
-        """Drop what was measured of a server."""
-        for section in ("tried", "served", "tails"):
-            self.record[section].pop(name, None)
+        """Drop what was measured of a server, and whatever was measured in turn with it."""
+        self.record["tried"].pop(name, None)
+        self.record["served"].pop(name, None)
+        for section in ("rounds", "tails"):
+            if any(name in done for done in self.record[section]):
+                self.record[section] = []
 
     def save(self) -> None:
         """Write the record."""

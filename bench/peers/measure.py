@@ -24,8 +24,8 @@ from offramp.cli.load.target import OfframpTarget, Target
 from offramp.client import Options
 
 IN_FLIGHT = 32
-WARM, TRIED, ALONE = 1.0, 3.0, 30.0
-"""Seconds of warming up, of a setting's trial, and of one call in flight at most."""
+WARM, TRIED, ALONE, TAIL = 1.0, 3.0, 30.0, 20.0
+"""Seconds of warming up, of a setting's trial, of one call in flight at most, and of a tail."""
 
 ONE_BY_ONE = 300
 """Texts of one call in flight: the same for every server and for the bare forward."""
@@ -75,25 +75,25 @@ def bare_forward(model: Path, texts: Path) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The texts, their labels at full depth, the exported model, and the length of a probe."""
+    """The texts, their labels at full depth, the exported model, and the probes of a saturation."""
 
     texts: Sequence[str]
     labels: Sequence[str]
     model: Path
-    seconds: float
     steps: int
 
     def tried(self, subject: Subject) -> Figures:
         """Answers a second in a short closed loop, and whether they are right."""
         return self._run(subject, self._tried)
 
-    def served(self, subject: Subject) -> Figures:
-        """Latency alone, CPU time of an answer, saturation, between two looks at the machine."""
-        return self._circumstances() | self._run(subject, self._served)
+    def served(self, subject: Subject, seconds: float) -> Figures:
+        """Latency alone, CPU time of an answer, saturation by probes of so many seconds."""
+        told = {"seconds": seconds, "steps": self.steps}
+        return self._circumstances() | told | self._run(subject, partial(self._served, seconds))
 
-    def tail(self, subject: Subject, rate: float) -> Figures:
-        """Latencies at a rate, Poisson and bursty."""
-        return self._circumstances() | self._run(subject, partial(self._tail, rate))
+    def tail(self, subject: Subject, rate: float, seed: int) -> Figures:
+        """Latencies at a rate, Poisson and bursty; arrivals are the same at the same seed."""
+        return self._circumstances() | self._run(subject, partial(self._tail, rate, seed))
 
     def _circumstances(self) -> Figures:
         seen = circumstances()
@@ -102,8 +102,6 @@ class Bench:
         return {
             "time": seen["time"],
             "commit": seen["commit"],
-            "seconds": self.seconds,
-            "steps": self.steps,
             "others_busy": others_busy(),
             "yardstick_gflops": yardstick(),
             "bare_forward": bare_forward(self.model, file),
@@ -141,21 +139,21 @@ class Bench:
             "agreement": agreed,
         }
 
-    async def _served(self, server: Server, target: Target[str]) -> Figures:
+    async def _served(self, seconds: float, server: Server, target: Target[str]) -> Figures:
         alone = summarize(await closed_loop(target, self.texts, 1, ALONE, ONE_BY_ONE))
         before = server.cpu_seconds()
         busy = await closed_loop(target, self.texts, IN_FLIGHT, TRIED)
         spent = (server.cpu_seconds() - before) * 1e3
-        found = await saturation(target, self.texts, self.seconds, self.steps)
+        found = await saturation(target, self.texts, seconds, self.steps)
         return {
             "one_in_flight": alone.to_dict(),
             "cpu_ms_per_answer": spent / max(1, summarize(busy).answered),
             "saturation": asdict(found),
         }
 
-    async def _tail(self, rate: float, _: Server, target: Target[str]) -> Figures:
-        found: Figures = {"rate": rate}
+    async def _tail(self, rate: float, seed: int, _: Server, target: Target[str]) -> Figures:
+        found: Figures = {"rate": rate, "seed": seed}
         for pattern in Pattern:
-            due = arrivals(pattern, rate, self.seconds, seed=7)
+            due = arrivals(pattern, rate, TAIL, seed)
             found[pattern.value] = summarize(await open_loop(target, self.texts, due)).to_dict()
         return found

@@ -17,9 +17,6 @@ from offramp.cli.load.saturation import Probe, bounded, sustained
 
 OURS, FULL_DEPTH, BFLOAT16 = "offramp", "offramp, full depth", "offramp, bfloat16"
 OWED = "owed"
-LOST = 0.01
-"""Share of messages without an answer from which the p99 is that of one that never came."""
-
 CLOSE = 0.85
 """Share of the best peer's saturation from which another may be the best in truth."""
 
@@ -41,18 +38,24 @@ def setting_of(record: Figures, name: str) -> tuple[Setting | None, float]:
     return best
 
 
+def looks_of(record: Figures, name: str) -> list[Figures]:
+    """What was measured of a server in turn with others; else its first look."""
+    in_turn = [done[name] for done in record["rounds"] if name in done]
+    return in_turn or [record["served"][name]] if name in record["served"] else []
+
+
 def rate_of(record: Figures, name: str) -> float:
     """Median saturation of a server, texts a second."""
-    rates = [sustained(probes) for probes in _probes(record, name)]
+    rates = list(map(_saturation, looks_of(record, name)))
     return statistics.median(rates) if rates else 0.0
 
 
 def rivals_of(record: Figures) -> list[str]:
-    """Peers that may be the best, the highest saturation first; none if none has one."""
-    rates = {name: rate_of(record, name) for name in record["served"] if name in PEERS}
-    least = CLOSE * max(rates.values(), default=0.0)
-    close = [name for name, rate in rates.items() if rate and rate >= least]
-    return sorted(close, key=rates.__getitem__, reverse=True)
+    """Peers that by their first look may be the best, the highest saturation first."""
+    first = {name: _saturation(look) for name, look in record["served"].items() if name in PEERS}
+    least = CLOSE * max(first.values(), default=0.0)
+    close = [name for name, rate in first.items() if rate and rate >= least]
+    return sorted(close, key=partial(rate_of, record), reverse=True)
 
 
 def table(record: Figures) -> str:
@@ -87,7 +90,6 @@ def ratios(record: Figures) -> str:
         f"|---|{'---|' * len(rivals)}---|",
         _compared(f"saturation, {at}", rivals, partial(_over, record, OURS), asked),
         _compared("saturation, full depth", rivals, partial(_over, record, FULL_DEPTH), "1.15"),
-        _compared(f"saturation, {at}, bfloat16", rivals, partial(_over, record, BFLOAT16)),
     ]
     for pattern in ("poisson", "bursty"):
         told = f"p99 at 80 % of {rivals[0]}'s saturation, {pattern}"
@@ -124,21 +126,20 @@ def write_page() -> None:
 
 
 def _line(record: Figures, name: str) -> str:
-    rounds = record["served"].get(name, [])
+    looks = looks_of(record, name)
     failed = [
-        part["failed"] for part in [*record["tried"].get(name, []), *rounds] if "failed" in part
+        part["failed"] for part in [*record["tried"].get(name, []), *looks] if "failed" in part
     ]
     if failed:
         return f"| {name} | {failed[0]} | | | | | |"
-    alone = [part["one_in_flight"]["p50"] for part in rounds]
-    over = [part["one_in_flight"]["p50"] / part["bare_forward"]["p50_ms"] for part in rounds]
-    cost = [part["cpu_ms_per_answer"] for part in rounds]
-    looks = _probes(record, name)
-    rates = [sustained(probes) for probes in looks]
+    alone = [part["one_in_flight"]["p50"] for part in looks]
+    over = [part["one_in_flight"]["p50"] / part["bare_forward"]["p50_ms"] for part in looks]
+    cost = [part["cpu_ms_per_answer"] for part in looks]
+    rates, probes = list(map(_saturation, looks)), list(map(_probes, looks))
     told = _spread(rates, ".0f")
     if rates and not any(rates):
-        told = f"below {min(probe.rate for probes in looks for probe in probes):.0f}"
-    elif not all(map(bounded, looks)):
+        told = f"below {min(probe.rate for look in probes for probe in look):.0f}"
+    elif not all(map(bounded, probes)):
         told = f"at least {told}"
     tails = [_spread(_tails(record, name, pattern), ".0f") for pattern in ("poisson", "bursty")]
     setting = f", {setting_of(record, name)[0]}" if name in PEERS else ""
@@ -155,44 +156,50 @@ def _setting(tried: Figures) -> Setting:
 
 
 def _busy(record: Figures, name: str) -> float:
-    parts = [*record["served"].get(name, []), *record["tails"].get(name, [])]
+    parts = [*looks_of(record, name), *(done[name] for done in record["tails"] if name in done)]
     return max((part.get("others_busy") or 0.0 for part in parts), default=0.0)
 
 
-def _probes(record: Figures, name: str) -> list[list[Probe]]:
-    """The rates that were tried in each look for a server's saturation."""
-    rounds = record["served"].get(name, [])
-    found = [part["saturation"]["probes"] for part in rounds if "saturation" in part]
-    return [[Probe(**probe) for probe in probes] for probes in found]
+def _probes(look: Figures) -> list[Probe]:
+    """The rates that were tried in a look for a server's saturation."""
+    probes = look["saturation"]["probes"] if "saturation" in look else []
+    return [Probe(**probe) for probe in probes]
+
+
+def _saturation(look: Figures) -> float:
+    return sustained(_probes(look))
 
 
 def _tails(record: Figures, name: str, pattern: str) -> list[float]:
     """The p99 of each look; infinite where a hundredth or more was not answered."""
-    looks = [part[pattern] for part in record["tails"].get(name, [])]
-    return [
-        inf if one["messages"] - one["answered"] >= LOST * one["messages"] else one["p99"]
-        for one in looks
-    ]
+    looks = [done[name][pattern] for done in record["tails"] if name in done]
+    return [inf if look["p99"] is None else look["p99"] for look in looks]
 
 
 def _over(record: Figures, name: str, other: str) -> str:
-    mine, peer = rate_of(record, name), rate_of(record, other)
-    if not (mine and peer):
+    """Ours over a peer's saturation, of rounds in which both were measured, in turn."""
+    pairs = [(done[name], done[other]) for done in record["rounds"] if {name, other} <= set(done)]
+    found = [(_saturation(mine), _saturation(peer)) for mine, peer in pairs]
+    if not found or not all(mine and peer for mine, peer in found):
         return OWED
-    known = [all(map(bounded, _probes(record, one))) for one in (name, other)]
+    known = [all(bounded(_probes(look)) for look in looks) for looks in zip(*pairs, strict=True)]
     bound = {(True, True): "", (False, True): "at least ", (True, False): "at most "}
-    return f"{bound.get((known[0], known[1]), 'some ')}{mine / peer:.2f}"
+    ratios = [mine / peer for mine, peer in found]
+    return f"{bound.get((known[0], known[1]), 'some ')}{_spread(ratios, '.2f')}"
 
 
 def _tail_over(record: Figures, pattern: str, other: str) -> str:
+    """Ours over a peer's p99, of rounds in turn."""
     mine, peer = (_tails(record, name, pattern) for name in (OURS, other))
-    return f"{statistics.median(mine) / statistics.median(peer):.2f}" if mine and peer else OWED
+    if not (mine and peer):
+        return OWED
+    pairs = zip(mine, peer, strict=True)
+    return _spread([inf if own == inf else own / theirs for own, theirs in pairs], ".2f")
 
 
 def _all(record: Figures) -> list[Figures]:
-    return [
-        part for section in ("served", "tails") for one in record[section].values() for part in one
-    ]
+    rounds = [*record["rounds"], *record["tails"]]
+    return [*record["served"].values(), *(look for done in rounds for look in done.values())]
 
 
 def _spread(values: Sequence[float], form: str) -> str:

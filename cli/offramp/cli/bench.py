@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
                 "yardstick_gflops": [before, yardstick()],
                 "arguments": given,
                 "summary": summary.to_dict(),
-                "saturation": asdict(run.found) if run.found else None,
+                "saturation": _searched(run),
             }
             written = json.dumps(record, indent=1, allow_nan=False)
             args.json.write_text(written + "\n", encoding="utf-8")
@@ -96,6 +97,13 @@ def main(arguments: Sequence[str]) -> int:
     if run.interrupted:
         return INTERRUPTED
     return 0 if summary.answered and not run.ended else 1
+
+
+def _searched(run: Run) -> dict[str, object] | None:
+    """What a search found; where it ended early, the rates that it tried; None without one."""
+    if run.found:
+        return asdict(run.found)
+    return {"rate": None, "probes": [asdict(one) for one in run.probes]} if run.probes else None
 
 
 async def _load(
@@ -186,6 +194,9 @@ def _print(summary: Summary, run: Run, *, calls: bool) -> None:
         print(f"generator    late by {summary.late_p99:.2f} ms (p99), which latency counts too")
     for name, count in summary.errors.items():
         print(f"error        {name}: {count}")
+    while_searching = sum((Counter(probe.errors) for probe in run.probes), Counter[str]())
+    for name, count in while_searching.items():
+        print(f"error        {name}: {count}, in the search for the saturation")
     for exit_index, count in summary.exits.items():
         share = count / summary.answered
         print(f"exit {exit_index:<7} {share:6.1%} {'█' * round(share * 40)}")

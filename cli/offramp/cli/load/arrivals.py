@@ -28,14 +28,15 @@ def arrivals(pattern: Pattern, rate: float, seconds: float, seed: int = 0) -> li
     draw = random.Random(seed)
     if pattern is Pattern.POISSON:
         return list(_poisson(draw, rate, 0.0, seconds))
-    calm = 2 * rate / (1 + CONTRAST)
-    due: list[float] = []
+    phases: list[tuple[float, float, float]] = []  # start, end, and how busy
     start, busy = 0.0, bool(draw.getrandbits(1))
     while start < seconds:
         end = min(seconds, start + draw.expovariate(1 / BURST))
-        due += _poisson(draw, calm * CONTRAST if busy else calm, start, end)
+        phases.append((start, end, CONTRAST if busy else 1.0))
         start, busy = end, not busy
-    return due
+    # However long its busy phases came out, a run has the rate that was asked for.
+    calm = rate * seconds / sum((end - start) * more for start, end, more in phases)
+    return [at for start, end, more in phases for at in _poisson(draw, calm * more, start, end)]
 
 
 def read_trace(path: Path) -> list[float]:

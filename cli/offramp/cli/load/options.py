@@ -139,7 +139,11 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
         metavar="N",
         help="closed loop with so many calls under way instead",
     )
-    add("--saturate", action="store_true", help="search the highest rate that is sustained")
+    add(
+        "--saturate",
+        action="store_true",
+        help="search the highest rate that is sustained; with --stream, keep the streams full",
+    )
     add(
         "--threshold", type=float, metavar="X", help="score at which a text leaves; 1 is full depth"
     )

@@ -48,8 +48,7 @@ async def open_loop(
     done = [] if samples is None else samples
     async with asyncio.TaskGroup() as messages:  # whoever is interrupted interrupts them all
         for at, text in zip(due, itertools.cycle(texts)):
-            if (wait := start + at - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
+            await _until(start + at)
             messages.create_task(_one(target, text, start, at, done))
     return sorted(done, key=attrgetter("due"))
 
@@ -119,6 +118,12 @@ def _while(texts: Sequence[Input], start: float, seconds: float) -> Iterator[tup
         yield now, text
 
 
+async def _until(due: float) -> None:
+    """Sleep until then and not a moment less: uvloop's timers are of whole milliseconds."""
+    while (wait := due - time.perf_counter()) > 0:  # noqa: ASYNC110 - for time, no event
+        await asyncio.sleep(wait)
+
+
 async def _one(
     target: Target[Input], text: Input, start: float, due: float, samples: list[Sample]
 ) -> None:
@@ -143,8 +148,7 @@ async def _stream(
 
     async def feed() -> AsyncIterator[Input]:
         for at, text in source:
-            if (wait := start + at - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
+            await _until(start + at)
             sent.append((at, time.perf_counter() - start))
             yield text
 

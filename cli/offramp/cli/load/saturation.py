@@ -1,7 +1,8 @@
 """The highest rate at which the queue does not grow."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TypeVar
 
@@ -20,13 +21,18 @@ TOLERANCE = 0.03
 Input = TypeVar("Input")
 
 
+REFUSED = 0.01
+"""Share of errors from which a rate is more than a server sustains."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One rate tried: whether the queue grew, and what was answered a second."""
+    """One rate tried: whether the queue grew, what was answered a second, and errors by name."""
 
     rate: float
     answered: float
     grew: bool
+    errors: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,10 @@ def bounded(probes: Sequence[Probe]) -> bool:
 def grew(samples: Sequence[Sample], seconds: float) -> bool:
     """Whether more was outstanding late in a run than in its middle, beyond chance.
 
-    Counted is what was due and not done, averaged over the last and over the middle third. Errors
-    count as growth: a server that refuses is beyond what it sustains.
+    Counted is what was due and not done, averaged over the last and over the middle third. More
+    than a few errors count as growth: a server that refuses is beyond what it sustains.
     """
-    if any(sample.error for sample in samples):
+    if sum(bool(sample.error) for sample in samples) > REFUSED * len(samples):
         return True
     middle = _outstanding(samples, seconds / 3, seconds * 2 / 3)
     late = _outstanding(samples, seconds * 2 / 3, seconds)
@@ -136,7 +142,9 @@ async def saturation(
         if not due:
             break
         samples = await open_loop(target, texts, due)
-        search.learn(Probe(search.rate, answered(samples), grew(samples, seconds)))
+        errors = Counter(sample.error for sample in samples if sample.error)
+        found = Probe(search.rate, answered(samples), grew(samples, seconds), dict(errors))
+        search.learn(found)
     return Saturation(sustained(search.probes), closed, tuple(search.probes))
 
 
