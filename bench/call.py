@@ -29,12 +29,12 @@ from overhead import (
     InstantBackend,
     cpu_seconds,
     instant_config,
+    unary_calls,
     unary_messages,
-    unary_rate,
 )
 
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.cli.load.inputs import read_texts
-from offramp.cli.load.report import circumstances, yardstick
 from offramp.scheduler.request import Answer, Priority
 from offramp.server.app import App
 from offramp.server.garbage import settle
@@ -166,9 +166,9 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, (address, method) in addresses.items():
             used = cpu_seconds(process.pid or 0)
-            rate = uvloop.run(unary_rate(address, method, messages, args.seconds))
+            calls, _ = uvloop.run(unary_calls(address, method, messages, args.seconds))
             used = cpu_seconds(process.pid or 0) - used
-            rounds[name].append(used / (rate * args.seconds) * MICRO)
+            rounds[name].append(used / calls * MICRO)
     pipe.send("stop")
     process.join()
     middle = {name: statistics.median(values) for name, values in rounds.items()}

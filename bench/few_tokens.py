@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from offramp.cli.load.report import circumstances, yardstick
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.model import projection
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.config import Activation

@@ -2,12 +2,12 @@
 
     python bench/gpu.py --texts sst2/test.jsonl.gz --json gpu.json
 
-Needs torch 2.11 or newer, transformers, safetensors, tokenizers, numpy, uvloop and of this checkout
-`bench`, `model`, `scheduler` and the server's `device.py` and `garbage.py`, nothing installed. In
-this order: the card's own limits (bfloat16 matrix products, memory copies), equality with the
-float32 module on the CPU, stage forwards (by our kernels, and by PyTorch's operations alone), what
-the host adds to steps, throughput of scheduler and engine at full depth and with early exits in
-turn, one request alone, the same throughput of several processes that share the card, and
+Needs torch 2.11 or newer, transformers, safetensors and what these bring, and this checkout,
+nothing of it installed; with uvloop the event loop is the server's. The figures are written part
+by part. In this order: the card's own limits (bfloat16 matrix products, memory copies), equality
+with the float32 module on the CPU, stage forwards (by our kernels, and by PyTorch's operations
+alone), what the host adds to steps, throughput of scheduler and engine at full depth and with early
+exits in turn, one request alone, the same throughput of several processes that share the card, and
 `transformers` with torch.compile on mixed lengths, padded and batched.
 
 Shapes are BERT-base and BERT-large with random weights, which leave nowhere early; their requests
@@ -19,13 +19,14 @@ import argparse
 import gzip
 import json
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / part) for part in ("model", "scheduler", "server", "bench")]
+sys.path[:0] = [str(ROOT / part) for part in ("model", "scheduler", "server", "cli", "bench")]
 
 import torch  # noqa: E402
 from gpu_engine import (  # noqa: E402
@@ -34,6 +35,7 @@ from gpu_engine import (  # noqa: E402
     at_recorded_exits,
     at_threshold,
     engine_rounds,
+    new_loop,
     summary,
 )
 from gpu_equality import equality  # noqa: E402
@@ -51,6 +53,7 @@ from gpu_subjects import (  # noqa: E402
     rows,
 )
 
+from offramp.cli.load.circumstances import circumstances  # noqa: E402
 from offramp.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
 from offramp.model.device_stages import stages_of  # noqa: E402
 from offramp.model.precision import Precision  # noqa: E402
@@ -153,25 +156,30 @@ def main() -> None:
     device = torch.device("cuda")
     torch.backends.cuda.matmul.allow_tf32 = False
     record: dict[str, Any] = {
+        **circumstances(),
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
+        "event_loop": type(new_loop()).__module__,
         "limits": card_limits(device),
     }
-    if args.texts:
-        record["shipped_checkpoint"] = shipped(record["limits"]["bfloat16_tflops"], args)
-        print(json.dumps(record, indent=1), flush=True)
+    peak = record["limits"]["bfloat16_tflops"]
     kinds = {
         "short": rows(DIFFERENT, 4, LENGTHS_SHORT),
         "mixed": rows(DIFFERENT, 2, LENGTHS_SHORT, LENGTHS_LONG),
     }
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        name: partial(of_shape, name, kinds, peak, args) for name in SHAPES
+    }
+    if args.texts:
+        measures = {"shipped_checkpoint": partial(shipped, peak, args), **measures}
     settle()
-    for name in SHAPES:
-        record[name] = of_shape(name, kinds, record["limits"]["bfloat16_tflops"], args)
+    for name, measure in measures.items():
+        record[name] = measure()
         print(json.dumps({name: record[name]}, indent=1), flush=True)
+        if args.json:  # what comes after may fail
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
         torch.cuda.empty_cache()
     print(json.dumps(record, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

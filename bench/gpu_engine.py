@@ -4,13 +4,12 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
-import uvloop
 from gpu_subjects import Limits
 
 from offramp.model.tokenizer import Tokens
@@ -42,6 +41,24 @@ Rounds = list[tuple[dict[str, float], dict[str, float]]]
 
 Work = Sequence[tuple[Tokens, Terms]]
 """What is asked, and on what terms."""
+
+
+Result = TypeVar("Result")
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """As the server's, where uvloop is installed; else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - a bare machine need not have it
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def run_on_loop(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run it on a loop of its own."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
 
 
 def at_full_depth(tokens: Sequence[Tokens], exits: int) -> Work:
@@ -147,8 +164,8 @@ async def throughput(
 def engine_rounds(exits: Sequence[int], backend: Backend, full: Work, early: Work) -> Rounds:
     """Throughput at full depth and with early exits, in turn."""
     run = partial(throughput, exits, backend, CostModel(len(exits)), Limits())
-    uvloop.run(run(early[: len(early) // 2]))  # whatever comes first is cold
-    return [(uvloop.run(run(full)), uvloop.run(run(early))) for _ in range(ROUNDS)]
+    run_on_loop(run(early[: len(early) // 2]))  # whatever comes first is cold
+    return [(run_on_loop(run(full)), run_on_loop(run(early))) for _ in range(ROUNDS)]
 
 
 def summary(rounds: Rounds) -> dict[str, Any]:

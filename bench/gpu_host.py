@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / part) for part in ("model", "scheduler", "server", "bench")]
+sys.path[:0] = [str(ROOT / part) for part in ("model", "scheduler", "server", "cli", "bench")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -34,6 +34,7 @@ from gpu_subjects import (  # noqa: E402
     shape,
 )
 
+from offramp.cli.load.circumstances import circumstances, yardstick  # noqa: E402
 from offramp.model.graphs import EagerSteps  # noqa: E402
 from offramp.model.precision import Precision  # noqa: E402
 from offramp.model.resident import PROBABILITIES, ResidentStages, rows_of  # noqa: E402
@@ -139,7 +140,7 @@ def main() -> None:
         "mixed": rows(DIFFERENT, 2, LENGTHS_SHORT, LENGTHS_LONG),
     }
     settle()
-    record: dict[str, Any] = {}
+    record: dict[str, Any] = circumstances() | {"yardstick_gflops": yardstick()}
     for name in SHAPES:
         backend = ClockBackend(Limits(), seconds_of(name))
         for kind, tokens in kinds.items():

@@ -8,13 +8,13 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import torch
-import uvloop
 from gpu_engine import (
     ROUNDS,
     Rounds,
     Work,
     at_full_depth,
     at_recorded_exits,
+    run_on_loop,
     summary,
     throughput,
 )
@@ -64,7 +64,7 @@ def _one(shape: str, requests: int, barrier: Barrier, said: "Queue[Rounds]") -> 
     settle()
 
     def run(work: Work) -> Figures:
-        return uvloop.run(throughput(exits, backend, cost, Limits(), work))
+        return run_on_loop(throughput(exits, backend, cost, Limits(), work))
 
     make: tuple[Callable[..., Work], ...] = (at_full_depth, at_recorded_exits)
     full, early = (kind(many, len(exits)) for kind in make)

@@ -32,8 +32,9 @@ ROOTS = [str(ROOT / part) for part in ("protos", "scheduler", "model", "server",
 sys.path[:0] = ROOTS
 
 from offramp.cli.load.arrivals import Pattern, arrivals  # noqa: E402
+from offramp.cli.load.circumstances import circumstances  # noqa: E402
 from offramp.cli.load.inputs import read_texts  # noqa: E402
-from offramp.cli.load.report import circumstances, summarize  # noqa: E402
+from offramp.cli.load.report import summarize  # noqa: E402
 from offramp.cli.load.run import Sample, open_loop  # noqa: E402
 from offramp.cli.load.target import InTurn, OfframpTarget  # noqa: E402
 from offramp.client import Options  # noqa: E402

@@ -31,8 +31,8 @@ import torch
 import uvloop
 from pauses import LONG_STEP, LoopWatch, machine_pauses, steps
 
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.cli.load.inputs import read_texts
-from offramp.cli.load.report import circumstances, yardstick
 from offramp.model.checkpoint import Checkpoint
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.reading import Reading
@@ -50,6 +50,8 @@ WINDOW_MESSAGES = 8
 CLASSIFY = "/offramp.v1.ClassifierService/ClassifyText"
 STREAM = "/offramp.v1.ClassifierService/StreamClassifyText"
 ECHO = "/echo.Echo/Echo"
+OURS, NOT_OURS, STOP = "ours", "not ours", "stop"
+"""What the server's process is told: whose load follows, and when there is none."""
 
 
 class InstantBackend:
@@ -96,7 +98,8 @@ async def _serve(checkpoint: Path, pipe: Connection, *, profiled: bool) -> None:
     profile = cProfile.Profile()
     if profiled:
         profile.enable()
-    await asyncio.to_thread(pipe.recv)
+    while (told := await asyncio.to_thread(pipe.recv)) != STOP:
+        watch.counting = told == OURS
     if profiled:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
@@ -124,8 +127,13 @@ def server_process(checkpoint: Path, pipe: Connection, profiled: bool) -> None: 
     uvloop.run(_serve(checkpoint, pipe, profiled=profiled))
 
 
-async def unary_rate(address: str, method: str, messages: Sequence[bytes], seconds: float) -> float:
-    """Calls a second with many under way; messages were made beforehand, answers stay bytes."""
+async def unary_calls(
+    address: str, method: str, messages: Sequence[bytes], seconds: float
+) -> tuple[int, float]:
+    """Calls answered with many under way, and the seconds until the last was.
+
+    Messages were made beforehand, answers stay bytes.
+    """
     done = 0
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary(method, _same, _same)
@@ -140,7 +148,13 @@ async def unary_rate(address: str, method: str, messages: Sequence[bytes], secon
                 done += 1
 
         await asyncio.gather(*(worker(start) for start in range(IN_FLIGHT)))
-        return done / (time.perf_counter() - started)
+        return done, time.perf_counter() - started
+
+
+async def unary_rate(address: str, method: str, messages: Sequence[bytes], seconds: float) -> float:
+    """Calls a second with many under way."""
+    calls, took = await unary_calls(address, method, messages, seconds)
+    return calls / took
 
 
 async def stream_rate(address: str, messages: Sequence[bytes], seconds: float) -> float:
@@ -200,8 +214,14 @@ def stream_messages(texts: Sequence[str]) -> list[bytes]:
 
 
 async def _rounds(
-    ours: str, echo: str, texts: Sequence[str], seconds: float, rounds: int, cores: Pool
+    addresses: tuple[str, str],
+    texts: Sequence[str],
+    seconds: float,
+    rounds: int,
+    cores: Pool,
+    server: Connection,
 ) -> dict[str, Any]:
+    ours, echo = addresses
     unary, stream = unary_messages(texts), stream_messages(texts)
     found: dict[str, list[float]] = {"echo": [], "unary": [], "stream": []}
     pauses: list[float] = []
@@ -209,8 +229,10 @@ async def _rounds(
         for seen in await asyncio.to_thread(cores.map, machine_pauses, [seconds] * CORES, 1):
             pauses += seen
         found["echo"].append(await unary_rate(echo, ECHO, unary, seconds))
+        server.send(OURS)
         found["unary"].append(await unary_rate(ours, CLASSIFY, unary, seconds))
         found["stream"].append(await stream_rate(ours, stream, seconds))
+        server.send(NOT_OURS)
     middle = {name: statistics.median(values) for name, values in found.items()}
     shares = [ours / theirs for ours, theirs in zip(found["unary"], found["echo"], strict=True)]
     return {
@@ -245,12 +267,12 @@ def main() -> None:
     process = context.Process(target=server_process, args=(args.checkpoint, far, args.profile))
     process.start()
     far.close()  # so that a server that does not start ends this too
-    ours, echo = pipe.recv()
+    addresses = pipe.recv()
     before = yardstick()
     with context.Pool(CORES) as cores:
-        measured = _rounds(ours, echo, texts, args.seconds, args.rounds, cores)
+        measured = _rounds(addresses, texts, args.seconds, args.rounds, cores, pipe)
         found = uvloop.run(measured)
-    pipe.send("stop")
+    pipe.send(STOP)
     record = {
         **circumstances(),
         "yardstick_gflops": [before, yardstick()],

@@ -15,9 +15,11 @@ class LoopWatch:
     And how much of the CPU its thread used meanwhile: what is left of a hold was not the loop's
     work, the system let somebody else run. A virtual machine that stands still counts as work, and
     the CPU's clock catches up in leaps, which is why work is never more than the time that went by.
+    What is done while it is not `counting` is somebody else's.
     """
 
     def __init__(self) -> None:
+        self.counting = False
         self.holds: list[float] = []
         self.worked: list[float] = []
         self.seconds = 0.0
@@ -28,6 +30,8 @@ class LoopWatch:
             started, before = time.perf_counter(), time.thread_time()
             await asyncio.sleep(HEARTBEAT)
             worked, passed = time.thread_time() - before, time.perf_counter() - started
+            if not self.counting:
+                continue
             self.holds.append(passed - HEARTBEAT)
             self.worked.append(min(worked, passed))
             self.seconds += passed

@@ -1,9 +1,10 @@
 """`make bench`: a short suite whose ratios are compared with the committed ones.
 
 Absolute times mean little on shared machines, so each figure is a ratio of two things measured in
-turn in one run: early exits over full depth in the same server, for saturation and for latency,
-and the stage runner over the reference module. A ratio worse than `SLACK` of the committed one is
-told and fails the suite. `--write` makes the present ratios the committed ones.
+turn in one run: early exits over full depth in the same server, for saturation and for latency;
+the server's streams over the bare stage runner, at full depth; and the stage runner over the
+reference module. A ratio worse than `SLACK` of the committed one, one that is missing or new, and
+any text without an answer fail the suite. `--write` makes the present ratios the committed ones.
 """
 
 import argparse
@@ -13,12 +14,14 @@ import statistics
 import subprocess
 import sys
 import time
+from math import nan
 from pathlib import Path
 
 import torch
 import uvloop
 
-from offramp.cli.load.report import circumstances, summarize
+from offramp.cli.load.circumstances import circumstances, yardstick
+from offramp.cli.load.report import summarize
 from offramp.cli.load.run import closed_loop, saturated_stream
 from offramp.cli.load.target import OfframpTarget
 from offramp.client import Options
@@ -36,6 +39,10 @@ SLACK = 0.8
 STARTING = 60.0
 
 
+class ServerError(Exception):
+    """The server did not start, or a text had no answer."""
+
+
 def main() -> int:
     """Measure, compare, tell; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -44,21 +51,39 @@ def main() -> int:
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     texts = (ROOT / "demo" / "sentences.txt").read_text(encoding="utf-8").splitlines()
-    ratios = {**stage_ratios(texts), **server_ratios(texts)}
+    ratios, bare = stage_ratios(texts)
+    try:
+        ratios |= server_ratios(texts, bare)
+    except ServerError as error:
+        print(f"bench/regressions.py: {error}", file=sys.stderr)
+        return 1
     if args.write:
         COMMITTED.parent.mkdir(exist_ok=True)
-        record = {**circumstances(), "threads": torch.get_num_threads(), "ratios": ratios}
+        told = {"threads": torch.get_num_threads(), "yardstick_gflops": yardstick()}
+        record = {**circumstances(), **told, "ratios": ratios}
         COMMITTED.write_text(json.dumps(record, indent=1) + "\n")
-    committed = json.loads(COMMITTED.read_text())["ratios"]
-    worse = [name for name, ratio in ratios.items() if ratio < SLACK * committed.get(name, 0.0)]
-    for name, ratio in ratios.items():
-        verdict = "WORSE" if name in worse else "ok"
-        print(f"{name:<42} {ratio:6.2f}  committed {committed.get(name, 0.0):6.2f}  {verdict}")
-    return 1 if worse else 0
+    lines, status = compared(ratios, json.loads(COMMITTED.read_text())["ratios"])
+    print("\n".join(lines))
+    return status
 
 
-def stage_ratios(texts: list[str]) -> dict[str, float]:
-    """How many times as fast as the reference module the runner is, on a worker's one thread."""
+def compared(ratios: dict[str, float], committed: dict[str, float]) -> tuple[list[str], int]:
+    """A line a ratio, and the exit status: 1 where one is worse, missing or not committed."""
+    lines: list[str] = []
+    status = 0
+    for name in sorted({*ratios, *committed}):
+        now, before = ratios.get(name, nan), committed.get(name, nan)
+        well = now >= SLACK * before  # which nothing is that could not be measured
+        status = status if well else 1
+        lines.append(f"{name:<42} {now:6.2f}  committed {before:6.2f}  {'ok' if well else 'WORSE'}")
+    return lines, status
+
+
+def stage_ratios(texts: list[str]) -> tuple[dict[str, float], float]:
+    """How many times as fast as the reference module the runner is, on a worker's one thread.
+
+    And the texts a second of the runner with 16 sentences together.
+    """
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(CHECKPOINT)
     cpu = torch.device("cpu")
@@ -75,6 +100,7 @@ def stage_ratios(texts: list[str]) -> dict[str, float]:
         runner_of(checkpoint.model, cpu),
     )
     found: dict[str, float] = {}
+    runner_time = nan
     with torch.inference_mode():
         for name, packed in batches.items():
             times: tuple[list[float], list[float]] = ([], [])
@@ -83,7 +109,7 @@ def stage_ratios(texts: list[str]) -> dict[str, float]:
                     own.append(_full_depth_seconds(runner, packed, checkpoint.config.exits))
             module, runner_time = (statistics.median(own[1:]) for own in times)
             found[f"runner over module, {name}"] = module / runner_time
-    return found
+    return found, 16 * len(batches["16 sentences"]) / runner_time
 
 
 def _full_depth_seconds(runner: StageRunner, batches: list[PackedTokens], stages: int) -> float:
@@ -96,8 +122,12 @@ def _full_depth_seconds(runner: StageRunner, batches: list[PackedTokens], stages
     return time.perf_counter() - started
 
 
-def server_ratios(texts: list[str]) -> dict[str, float]:
-    """Early exits over full depth, in turn in one server: throughput of streams, latency alone."""
+def server_ratios(texts: list[str], bare: float) -> dict[str, float]:
+    """Early exits over full depth, in turn in one server: throughput of streams, latency alone.
+
+    And its streams at full depth over `bare`, the runner's texts a second on one thread.
+    Raises ServerError.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -105,14 +135,15 @@ def server_ratios(texts: list[str]) -> dict[str, float]:
     process = subprocess.Popen([*serve, "--checkpoint", str(CHECKPOINT)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        process.stdout.readline()  # it serves
-        return uvloop.run(_server_ratios(address, texts))
+        if not process.stdout.readline():
+            raise ServerError("the server did not start; what it said is above")
+        return uvloop.run(_server_ratios(address, texts, bare))
     finally:
         process.terminate()
         process.wait(STARTING)
 
 
-async def _server_ratios(address: str, texts: list[str]) -> dict[str, float]:
+async def _server_ratios(address: str, texts: list[str], bare: float) -> dict[str, float]:
     rates: dict[bool, list[float]] = {True: [], False: []}
     medians: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
@@ -121,12 +152,15 @@ async def _server_ratios(address: str, texts: list[str]) -> dict[str, float]:
             async with OfframpTarget(address, None, options) as target:
                 stream = summarize(await saturated_stream(target, texts, SECONDS, 2))
                 alone = summarize(await closed_loop(target, texts, 1, SECONDS / 2))
+            if errors := stream.errors | alone.errors:
+                raise ServerError(f"texts were not answered: {errors}")
             rates[early].append(stream.answered_per_second)
             medians[early].append(alone.p50)
     middle = statistics.median
     return {
         "exits over full depth, streamed texts/s": middle(rates[True]) / middle(rates[False]),
         "exits over full depth, one in flight": middle(medians[False]) / middle(medians[True]),
+        "streams at full depth over the bare runner": middle(rates[False]) / bare,
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from offramp.cli.load.report import circumstances, yardstick
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.model.checkpoint import Checkpoint, load_checkpoint
 from offramp.model.config import EncoderConfig
 from offramp.model.packing import PackedTokens

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import uvloop
 
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.cli.load.inputs import read_texts
-from offramp.cli.load.report import circumstances, yardstick
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.request import Terms

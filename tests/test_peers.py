@@ -12,7 +12,7 @@ from compare import parser
 from comparison import Comparison
 from measure import Bench, Subject
 from process import started
-from table import FULL_DEPTH, OURS, ratios, rivals_of, setting_of, settings, table
+from table import FULL_DEPTH, OURS, PAGE, filled, ratios, rivals_of, setting_of, settings, table
 from threshold import LOSS, of_equal_quality
 from tiny import tiny_checkpoint
 
@@ -116,6 +116,11 @@ def test_a_saturation_that_was_not_found_and_messages_without_answers_are_told()
     assert "| at least 110 (100 to 120) |" in table(record)
     assert "| saturation, default threshold | at most 2.75 (2.50 to 3.00) | 2.5 |" in ratios(record)
     assert "| p99 at 80 % of grpc.aio's saturation, poisson | inf | 0.20 |" in ratios(record)
+
+
+def test_the_page_has_the_tables_of_the_committed_figures() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert filled(page) == page
 
 
 class FakeBench(Bench):

@@ -16,8 +16,9 @@ from environments import BUILD, ROOT, exported
 from measure import bare_forward, ours
 from process import Server, started, until_answering
 
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.cli.load.inputs import read_texts
-from offramp.cli.load.report import circumstances, summarize, yardstick
+from offramp.cli.load.report import summarize
 from offramp.cli.load.run import closed_loop
 
 WARM, SECONDS = 1.0, 3.0

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from environments import BARE, ROOT, SERVERS, environment, exported
 
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.cli.load.inputs import read_texts
-from offramp.cli.load.report import circumstances
 from offramp.model.checkpoint import load_checkpoint
 from offramp.model.tokenizer import Tokens
 from offramp.scheduler.backend import Batch
@@ -110,6 +110,7 @@ def main() -> None:
     middle = {name: statistics.median(values) for name, values in rounds.items()}
     record = {
         **circumstances(),
+        "yardstick_gflops": yardstick(),
         "threads": args.threads,
         "clock": "cpu" if args.cpu_time else "wall",
         "p50_ms": middle,

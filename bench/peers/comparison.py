@@ -16,8 +16,8 @@ from measure import CHECKED, Bench, Figures, Subject, ours, theirs
 from table import BFLOAT16, FULL_DEPTH, OURS, rate_of, rivals_of, setting_of
 from threshold import of_equal_quality
 
+from offramp.cli.load.circumstances import circumstances
 from offramp.cli.load.inputs import read_texts
-from offramp.cli.load.report import circumstances
 
 TAIL_LOAD = 0.8
 """Share of the best peer's saturation at which tails are measured."""

@@ -17,7 +17,8 @@ from environments import BARE, BUILD, SERVERS, environment
 from process import Server, StartError, others_busy, started, until_answering
 
 from offramp.cli.load.arrivals import Pattern, arrivals
-from offramp.cli.load.report import circumstances, summarize, yardstick
+from offramp.cli.load.circumstances import circumstances, yardstick
+from offramp.cli.load.report import summarize
 from offramp.cli.load.run import closed_loop, open_loop
 from offramp.cli.load.saturation import saturation
 from offramp.cli.load.target import OfframpTarget, Target

@@ -109,20 +109,21 @@ def settings(record: Figures) -> str:
     return "\n".join(lines)
 
 
-def write_page() -> None:
-    """Set the tables of all committed figures into the page."""
-    text = PAGE.read_text(encoding="utf-8")
+def filled(text: str) -> str:
+    """A page with the tables of all committed figures between its marks."""
     for title, file in RESULTS.items():
-        path = ROOT / "bench" / "results" / file
-        record = json.loads(path.read_text()) if path.exists() else {}
-        if not record.get("served") or "tried" not in record:
-            continue
+        record = json.loads((ROOT / "bench" / "results" / file).read_text())
         begin, end = f"<!-- {title} -->\n", f"<!-- end of {title} -->"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
         body = "\n\n".join((table(record), ratios(record), settings(record)))
         text = f"{before}{begin}{body}\n{end}{after}"
-    PAGE.write_text(text, encoding="utf-8")
+    return text
+
+
+def write_page() -> None:
+    """Set the tables into the page."""
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _line(record: Figures, name: str) -> str:

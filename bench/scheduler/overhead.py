@@ -16,6 +16,7 @@ from math import inf, log
 from pathlib import Path
 from typing import Any
 
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.policy import Adaptive
@@ -107,8 +108,13 @@ def main() -> None:
     growth["allowed"] = round(log(HELD[2]) / log(HELD[1]), 2)
     print(json.dumps(growth))
     if args.output:
-        text = json.dumps({"results": results, "growth_1000_to_100000": growth}, indent=1)
-        args.output.write_text(text + "\n", encoding="utf-8")
+        record = {
+            **circumstances(),
+            "yardstick_gflops": yardstick(),
+            "results": results,
+            "growth_1000_to_100000": growth,
+        }
+        args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _ignore(departure: Departure) -> None:

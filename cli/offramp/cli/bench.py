@@ -15,10 +15,11 @@ import uvloop
 
 from offramp.cli.access import credentials_of, token_of
 from offramp.cli.load.arrivals import Pattern, arrivals, read_trace
+from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.cli.load.inputs import read_inputs, read_texts
 from offramp.cli.load.options import MOST_MESSAGES, TIMEOUT, check, parse
 from offramp.cli.load.plot import latency_plot
-from offramp.cli.load.report import Summary, circumstances, summarize, yardstick
+from offramp.cli.load.report import Summary, summarize
 from offramp.cli.load.run import (
     Sample,
     closed_loop,
