@@ -156,6 +156,8 @@ def test_what_is_wrong_is_said_in_a_sentence(
     [
         (("--address", "nonsense"), "address must be HOST:PORT"),
         (("--address", "127.0.0.1:99999"), "address must be HOST:PORT"),
+        (("--address", "::1:0"), "like 127.0.0.1:50051 or [::1]:50051, not ::1:0"),
+        (("--address", "127.0.0.1:²"), "address must be HOST:PORT"),
         (("--address", "192.0.2.1:0"), "cannot listen on 192.0.2.1:0"),
         (("--slots", "0"), "slots must be at least 1, not 0"),
         (("--stream-window", "0"), "--stream-window must be at least 1, not 0"),

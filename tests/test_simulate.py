@@ -171,3 +171,12 @@ def test_a_trace_is_played_whole_or_as_far_as_is_told(
     part = run(capsys, "--trace", str(trace), "--requests", "31")
     assert part["answered"] == 31
     assert part["rate"] == pytest.approx(1)
+
+
+def test_no_replica_gets_more_than_it_can_do_however_loose_the_target(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    costs = ("--fixed-cost", ".001", "--row-cost", ".001", "--max-batch-rows", "32")
+    loose = (*costs, "--exit-shares", "1", "--p99", "1")  # 969.7 a second
+    assert run(capsys, *loose, "--rate", "1000")["replicas"] == 2
+    assert run(capsys, *loose, "--rate", "900")["replicas"] == 1

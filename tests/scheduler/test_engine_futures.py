@@ -106,6 +106,38 @@ async def test_room_is_given_in_turn_and_not_lost_on_who_left() -> None:
         assert all([await future for future in held])
 
 
+async def test_nobody_who_comes_again_and_again_takes_all_the_room() -> None:
+    core = scheduler(slots=4, max_batch_rows=4, max_queue_requests=16)
+    async with running(core, FakeBackend()) as engine:
+        counts = [0, 0, 0]
+        held: list[asyncio.Future[Answer]] = []
+
+        async def come(who: int) -> None:
+            while len(held) < 300:
+                await engine.room()
+                held.append(engine.submit(SHALLOW, 8, TERMS, 0.0))
+                counts[who] += 1
+
+        await asyncio.gather(*(come(who) for who in range(3)))
+        await asyncio.gather(*held)
+        assert min(counts) > 90
+
+
+async def test_who_is_let_in_and_cancelled_at_once_passes_it_on() -> None:
+    core, backend = scheduler(slots=1, max_batch_rows=1, max_queue_requests=1), GatedBackend()
+    async with running(core, backend) as engine:
+        held = [engine.submit(SHALLOW, 8, TERMS, 0.0)]
+        await backend.is_entered()
+        held.append(engine.submit(SHALLOW, 8, TERMS, 0.0))
+        waiting = [asyncio.ensure_future(engine.room()) for _ in range(2)]
+        await asyncio.sleep(0)
+        held[1].cancel()  # there is room, and the first is let in
+        waiting[0].cancel()
+        await asyncio.wait_for(waiting[1], PATIENCE)
+        backend.gate.set()
+        await held[0]
+
+
 async def test_after_stop_nothing_new_is_taken_and_what_is_held_is_answered() -> None:
     backend = GatedBackend()
     async with running(scheduler(slots=1), backend) as engine:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offramp.scheduler.backend import Batch
+from offramp.scheduler.deadlines import Deadlines
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import DeadlineUnreachableError, StepFailedError
 from offramp.scheduler.lines import LONGEST_STAY, LONGEST_TURN
@@ -17,6 +18,7 @@ from offramp.scheduler.policy import Adaptive, Policy, Ready
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import (
     Answer,
+    DeadlineAction,
     Departure,
     ExitReason,
     Priority,
@@ -283,6 +285,25 @@ def test_a_deadline_that_is_out_of_reach_is_tried_once_a_second_at_most() -> Non
     core.submit(fakes.request(40.0), 40.0)  # who is held already must not wait for a trial
     with pytest.raises(DeadlineUnreachableError):
         core.submit(fakes.request(40.0, deadline=40.02), 40.0)
+
+
+def test_a_deadline_that_no_step_need_keep_hides_none_behind_it() -> None:
+    deadlines = Deadlines()
+    runs, has_one, fails = (
+        fakes.request(deadline=deadline, action=action)
+        for deadline, action in (
+            (1.0, DeadlineAction.FAIL),
+            (2.0, DeadlineAction.BEST_ANSWER),
+            (3.0, DeadlineAction.FAIL),
+        )
+    )
+    runs.state, has_one.state, fails.state = State.RUNNING, State.WAITING, State.WAITING
+    for one in (runs, has_one, fails):
+        deadlines.add(one)
+    assert deadlines.most_urgent is fails
+    has_one.state = State.QUEUED
+    assert deadlines.most_urgent is has_one
+    assert deadlines.waiting_before(4.0) == [has_one, fails]
 
 
 def two_workers() -> Scheduler:

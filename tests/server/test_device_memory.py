@@ -1,7 +1,5 @@
 """The memory gauges: the process's on a CPU, torch's share and the whole device's on a GPU."""
 
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
-from offramp.server.telemetry.process_metrics import allowed_memory, watch_memory
+from offramp.server.telemetry.process_metrics import watch_memory
 from offramp.server.telemetry.registry import Registry
 
 
@@ -34,21 +32,6 @@ def test_a_cpus_is_the_process_among_all_there_is() -> None:
     used, limit = found["offramp.device.memory.used"], found["offramp.device.memory.limit"]
     assert 2**24 < used[0] < limit[0]
     assert used[1] == limit[1] == "cpu"
-
-
-def test_a_cpus_is_what_its_control_group_may_have(tmp_path: Path) -> None:
-    whole = allowed_memory(tmp_path)  # without control groups
-    assert whole == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    own = tmp_path / "sys/fs/cgroup/system.slice/offramp.service"
-    own.mkdir(parents=True)
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text("0::/system.slice/offramp.service\n")
-    (own / "memory.max").write_text("max\n")
-    assert allowed_memory(tmp_path) == whole
-    (own / "memory.max").write_text("1048576\n")
-    assert allowed_memory(tmp_path) == 2**20
-    (own.parent / "memory.max").write_text("4096\n")
-    assert allowed_memory(tmp_path) == 4096
 
 
 def test_a_gpus_is_what_torch_reserves_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,12 @@ async def test_health_and_reflection(tmp_path: Path) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
             await health.Check(health_pb2.HealthCheckRequest(service="other"))
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await health.Check(health_pb2.HealthCheckRequest(service="other" * 10_000))
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        every = await health.List(health_pb2.HealthListRequest())
+        assert set(every.statuses) == {"", *SERVICES}
+        assert {one.status for one in every.statuses.values()} == {SERVING}
         reflection = reflection_pb2_grpc.ServerReflectionStub(raw.channel)
         asked = iter(
             [

@@ -3,9 +3,16 @@
 import pytest
 
 from offramp.client import errors as client_errors
-from offramp.scheduler.errors import QueueFullError
+from offramp.scheduler.errors import DeadlineUnreachableError, DrainingError, QueueFullError
 from offramp.server.errors import ModelNotFoundError
-from offramp.server.statuses import LONGEST_MESSAGE, TABLE, UNEXPECTED, Row, status_of
+from offramp.server.statuses import (
+    LONGEST_MESSAGE,
+    TABLE,
+    UNEXPECTED,
+    Row,
+    status_of,
+    trailing_metadata,
+)
 
 
 @pytest.mark.parametrize("row", [*TABLE.values(), UNEXPECTED], ids=lambda row: row.reason)
@@ -17,6 +24,24 @@ def test_the_delay_travels() -> None:
     error = client_errors.error_from_status(status_of(QueueFullError(0.25)))
     assert isinstance(error, client_errors.OverloadedError)
     assert error.retry_after == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("error", "remaining", "pushback"),
+    [
+        (QueueFullError(0.25), None, "250"),
+        (QueueFullError(0.25), 0.3, "250"),
+        (QueueFullError(0.25), 0.2, "-1"),  # who waits for it learns only that it is too late
+        (QueueFullError(0.0), 1.0, "1"),
+        (DeadlineUnreachableError(2.0, 1.0), 1.0, "-1"),
+        (DrainingError(), 1.0, None),
+    ],
+)
+def test_a_retry_is_asked_for_where_it_can_come_in_time(
+    error: Exception, remaining: float | None, pushback: str | None
+) -> None:
+    told = dict(trailing_metadata(error, status_of(error), remaining))
+    assert told.get("grpc-retry-pushback-ms") == pushback
 
 
 def test_of_very_many_models_some_are_told() -> None:

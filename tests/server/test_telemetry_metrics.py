@@ -1,8 +1,11 @@
 """What a server really sends, against the documented table."""
 
 import asyncio
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -14,8 +17,10 @@ from service import ROOT, eventually, send_everything, word_service
 from unread import UnreadCall
 from wire import streamed, wire
 
+from offramp.server.telemetry import setup
 from offramp.server.telemetry.catalog import SECONDS
-from offramp.server.telemetry.setup import OFF, configure
+from offramp.server.telemetry.propagation import _Lowered
+from offramp.server.telemetry.setup import OFF, _exporter_names, configure
 
 ROW = re.compile(r"^\| `([^`]+)` \| (\w+) \| `([^`]+)` \| (.*?) \|", re.MULTILINE)
 
@@ -166,6 +171,8 @@ async def test_without_configuration_nothing_is_built(monkeypatch: pytest.Monkey
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "soap", "must be one of grpc, http/protobuf, not 'soap'"),
         ("OTEL_TRACES_EXPORTER", "console,prometheus", "names 'prometheus'; there are console"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "http", "must be a port"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "exporter of metrics, otlp_proto_grpc, cannot"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "cannot use its OTEL_EXPORTER_. variables"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "99999", "must be a port, 0 to 65535, not '99999'"),
     ],
 )
@@ -178,6 +185,41 @@ def test_a_wrong_variable_is_named(
     with pytest.raises(ValueError, match=says):
         configure()
     assert set(threading.enumerate()) <= before
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"):
+        monkeypatch.setenv(name, "")
+    assert _exporter_names("metrics") == ["otlp_proto_grpc"]
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "")
+    monkeypatch.setattr(setup, "SCRAPE_PORT", "0")
+    telemetry = configure()
+    assert telemetry.scrape_port
+    telemetry.close()
+
+
+@pytest.mark.parametrize(
+    ("exporter", "says"), [("none", ""), ("console", "OTEL_PROPAGATORS: Propagator b9 not found")]
+)
+def test_a_format_of_traces_that_is_not_installed_is_told_where_there_are_traces(
+    exporter: str, says: str
+) -> None:
+    code = "from offramp.server.telemetry.setup import configure; configure()"
+    environ = {**os.environ, "OTEL_PROPAGATORS": "b9", "OTEL_TRACES_EXPORTER": exporter}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == int(bool(says))
+    assert says in done.stderr
+
+
+def test_a_callers_trace_is_found_whatever_case_a_format_writes() -> None:
+    carrier = {"traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}
+    assert _Lowered().get(carrier, "TraceParent") == list(carrier.values())
+    assert _Lowered().get(carrier, "X-Other") is None
+    assert _Lowered().keys(carrier) == ["traceparent"]
 
 
 def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,8 @@ def _record(text: Text, outcome: Outcome) -> dict[str, Any]:
 
 
 def _readable(text: str) -> str:
-    """A text with a replacement character for each byte that was not UTF-8: JSON has no such."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A text with replacement characters for what is not UTF-8: bytes of a file, lone halves."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def complain(message: str) -> None:

@@ -95,7 +95,8 @@ def _texts(args: argparse.Namespace) -> Iterable[Text]:
         return list(args.texts)
     if args.file:
         for path in args.file:
-            path.open("rb").close()  # before any is read
+            if not path.is_fifo():  # which can be opened once
+                path.open("rb").close()  # before any is read
         return chain.from_iterable(map(read_file, args.file))
     if sys.stdin is None or sys.stdin.isatty():
         raise ValueError("give texts, or --file FILE, or pipe texts in, one a line")

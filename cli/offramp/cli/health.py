@@ -24,8 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     add("--tls", action="store_true", help="connect with TLS, trusting the system's authorities")
     add("--ca", type=Path, metavar="FILE", help="connect with TLS, trusting this authority (PEM)")
     args = parser.parse_args(arguments)
-    request = health_pb2.HealthCheckRequest(service=args.service)
     try:
+        request = health_pb2.HealthCheckRequest(service=args.service)
         timeout = timeout_of(args.timeout, None)
         with _channel(target_of(args.address), credentials_of(args)) as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)

@@ -44,7 +44,7 @@ async def together(
     It is 0 if they were told to end and did so well. `announce` is told the address once all serve.
     Raises OSError or ValueError where address, files or ports are unusable.
     """
-    first = os.environ.get(SCRAPED, SCRAPE_PORT)
+    first = os.environ.get(SCRAPED) or SCRAPE_PORT
     if first.isdecimal() and int(first) + config.processes - 1 > HIGHEST_PORT:
         raise ValueError(
             f"{SCRAPED} must leave {config.processes} servers a port each, not {first}"

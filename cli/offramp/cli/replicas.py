@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 
 from offramp.scheduler.experiment import Figures, Machine, run
 from offramp.scheduler.rules import Rule
@@ -15,13 +16,19 @@ def fewest_replicas(
 ) -> tuple[int, Figures] | None:
     """Fewest replicas, among which arrivals are dealt by chance, that answer all and keep the p99.
 
-    And the figures of one of them; None if no number of up to MOST_REPLICAS does.
+    And the figures of one of them; None if no number of up to MOST_REPLICAS does. Each has less
+    to do than it can: a queue that grows for ever may be short still when a simulation ends.
     """
+    capacity = inf
+    if not workload.trace:
+        capacity = machine.capacity(workload.shares, workload.mean_tokens)
 
     def figures_of(replicas: int) -> Figures:
         return run(rule, machine, replace(workload, replicas=replicas))
 
     def enough(replicas: int) -> bool:
+        if workload.rate >= replicas * capacity:
+            return False
         figures = figures_of(replicas)
         return figures.p99 <= p99 and not figures.refused and not figures.failed
 

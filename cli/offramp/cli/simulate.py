@@ -134,8 +134,7 @@ def _rates(
     loads: Sequence[float] | None = None,
 ) -> list[tuple[float, float]]:
     """Pairs of load and rate to simulate."""
-    tokens = [length for _, length in workload.samples] or [1]
-    capacity = machine.capacity(workload.shares, sum(tokens) / len(tokens))
+    capacity = machine.capacity(workload.shares, workload.mean_tokens)
     if workload.trace:
         times = workload.trace
         rate = (len(times) - 1) / (times[-1] - times[0])

@@ -19,7 +19,8 @@ class Admission:
 
     The queue ahead and all that is between stages is priced as full batches on their way through
     every stage, on all workers at once. The policy decides how much of this really comes first; the
-    correction, the mean of actual over predicted seconds until the first stage begins, learns it.
+    correction, the mean of actual over predicted seconds until the first stage begins, learns it
+    where a full batch or more was ahead: of less, most of the wait is for the step that runs.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class Admission:
 
     def learn(self, predicted: float, actual: float) -> None:
         """Compare the seconds until a first stage with what `delay` said of them."""
-        if predicted > 0:
+        full = min(self._tokens, self._rows * (self._length or self._tokens))
+        if predicted > 0 and predicted * self._workers >= full * self._rates[0]:
             right = self.correction * min(max(actual / predicted, 0.5), 2.0)
             self.correction += MEMORY * (min(max(right, LEAST), MOST) - self.correction)
 

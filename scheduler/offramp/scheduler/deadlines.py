@@ -1,9 +1,13 @@
 """The deadlines of all held requests that have one, soonest first."""
 
+from itertools import islice
 from operator import attrgetter
 
 from offramp.scheduler.heap import RequestHeap
 from offramp.scheduler.request import DeadlineAction, Request, State
+
+LOOKED = 4
+"""Deadlines among which the soonest is looked for that a step can keep."""
 
 
 class Deadlines:
@@ -36,11 +40,16 @@ class Deadlines:
 
     @property
     def most_urgent(self) -> Request | None:
-        """Whose deadline is next, if it waits in a line for something only a step can give it."""
-        entry = self._heap.first() if self.held else None
-        if entry is None:
+        """Whose deadline is next of those in a line who need what only a step can give."""
+        if not self.held:
             return None
-        request = entry[2]
-        fails = request.terms.deadline_action is DeadlineAction.FAIL
-        needs = request.state is State.QUEUED or (request.state is State.WAITING and fails)
-        return request if needs else None
+        entries = list(islice(self._heap.leaving(), LOOKED))
+        for entry in entries:
+            self._heap.restore(entry)
+        return next((request for _, _, request in entries if _needs_a_step(request)), None)
+
+
+def _needs_a_step(request: Request) -> bool:
+    """Whether it waits, and not with a reading that would do."""
+    fails = request.terms.deadline_action is DeadlineAction.FAIL
+    return request.state is State.QUEUED or (request.state is State.WAITING and fails)

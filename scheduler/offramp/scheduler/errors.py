@@ -18,8 +18,8 @@ class DeadlineUnreachableError(SchedulerError):
 
     def __init__(self, predicted: float, remaining: float) -> None:
         super().__init__(
-            f"the first exit is predicted in {predicted:.3f} s, the deadline is in"
-            f" {max(remaining, 0.0):.3f} s; allow more time or send less"
+            f"the first exit is predicted in {predicted:.4f} s, the deadline is in"
+            f" {max(remaining, 0.0):.4f} s; allow more time or send less"
         )
         self.predicted = predicted
         self.remaining = remaining

@@ -22,6 +22,8 @@ LONGEST_TURN = 32
 RELEARN = 32
 """Steps between two looks at the best step sizes and at the work of each stage."""
 
+EXPLORED = 16
+"""At one look in so many steps may be of any size: what a large one costs may have changed."""
 
 SHARED = 0.75
 """A line is shared among free workers if a share takes less than this part of the whole."""
@@ -144,8 +146,10 @@ class Lines:
         """Count a step, and now and then look again at what was learned of the cost."""
         if self.steps % RELEARN == 0:
             most = self._config.max_batch_tokens
+            explored = self.steps // RELEARN % EXPLORED == 0
             for stage in range(len(self.of)):
-                self._step_tokens[stage] = self._cost.best_tokens(stage, most)
+                best = most if explored else self._cost.best_tokens(stage, most)
+                self._step_tokens[stage] = best
             rows = self._most_rows()
             tokens = min(most, max(rows, round(rows * self._mean_tokens())))
             work = [self._cost.predict(stage, rows, tokens) for stage in range(len(self.of))]

@@ -153,9 +153,9 @@ class Scheduler:
         ahead = self._queue.tokens if bulk else self._queue.interactive_tokens
         request.predicted = self.admission.delay(ahead, now)
         if terms.deadline < inf:
-            predicted = request.predicted + self.cost.predict(0, 1, request.tokens)
-            left = terms.deadline - now
-            if predicted + config.deadline_margin > left and not self._may_try(request, now):
+            first = request.predicted + self.cost.predict(0, 1, request.tokens)
+            predicted, left = first + config.deadline_margin, terms.deadline - now
+            if predicted > left and not self._may_try(request, now):
                 raise DeadlineUnreachableError(predicted, left)
             self._deadlines.add(request)
         patience = config.interactive_patience + (config.bulk_patience if bulk else 0.0)

@@ -55,6 +55,12 @@ class Workload:
         if any(later < earlier for earlier, later in zip(self.trace, self.trace[1:], strict=False)):
             raise ValueError("a recorded trace must be in order of time")
 
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens of a request on average."""
+        lengths = [length for _, length in self.samples] or self.tokens
+        return sum(lengths) / len(lengths)
+
     def generate(self) -> list[Request]:
         """The requests in order of arrival; the same for the same seed."""
         chance = random.Random(self.seed)

@@ -115,8 +115,13 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         host, _, port = self.address.rpartition(":")
-        if not host or "/" in host or not port.isdigit() or int(port) > 65_535:
-            raise ValueError(f"address must be HOST:PORT, like 127.0.0.1:50051, not {self.address}")
+        number = port.isascii() and port.isdecimal() and int(port) <= 65_535
+        bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+        if not host or "/" in host or not number or bare:
+            raise ValueError(
+                "address must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051, not"
+                f" {self.address}"
+            )
         if not self.checkpoints:
             raise ValueError("name at least one checkpoint")
         names = [name_of(path) for path in self.checkpoints]

@@ -102,7 +102,7 @@ def with_status(method: MethodDescriptor, behavior: Behavior) -> Behavior:
             if type(error) not in TABLE:
                 log_event(Event.FAILURE, "a call failed unexpectedly", logging.ERROR, error)
             status = status_of(error)
-            metadata = trailing_metadata(error, status)
+            metadata = trailing_metadata(error, status, context.time_remaining())
             try:
                 await context.abort(CODES[status.code], status.message, metadata)
             except grpc.aio.InternalError as gone:

@@ -1,6 +1,5 @@
 """What steps run on: the device, the threads that step it, and the backend that suits it."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -11,6 +10,7 @@ from offramp.model.checkpoint import Checkpoint
 from offramp.model.rules import RuleKind
 from offramp.server.backend import TorchBackend
 from offramp.server.config import ServerConfig
+from offramp.server.control_group import allowed_cores
 from offramp.server.device import STEPS_IN_FLIGHT, DeviceBackend
 from offramp.server.warmup import WarmBackend
 
@@ -104,4 +104,4 @@ def _threads_of(device: torch.device, config: ServerConfig) -> int:
 
 def _cores(config: ServerConfig) -> int:
     """Cores of this process's share, one at least."""
-    return max(1, len(os.sched_getaffinity(0)) // config.processes)
+    return max(1, allowed_cores() // config.processes)

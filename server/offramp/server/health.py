@@ -7,10 +7,16 @@ from draining.
 import asyncio
 
 import grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2 import (
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HealthListRequest,
+    HealthListResponse,
+)
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 from offramp.server.handlers import Context
+from offramp.server.statuses import LONGEST_NAME, short
 
 
 class Health(HealthServicer):  # type: ignore[misc]
@@ -31,8 +37,14 @@ class Health(HealthServicer):  # type: ignore[misc]
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802
         """Whether a service is served; the server as a whole is the one without a name."""
         if request.service not in self._serving:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
+            name = short(request.service, LONGEST_NAME)
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {name!r} here")
         return self._response(request.service)
+
+    async def List(self, request: HealthListRequest, context: Context) -> HealthListResponse:  # noqa: N802
+        """All services and whether they are served."""
+        del request, context
+        return HealthListResponse(statuses={name: self._response(name) for name in self._serving})
 
     async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802
         """The same now and whenever it changes; who is slow to read hears of the last alone."""

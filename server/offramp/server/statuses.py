@@ -50,7 +50,7 @@ class Row:
     details: Callable[[Any], list[Message]]
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
     """The text, or its two ends if it has more than `most` characters."""
     end = most // 2 - 2
     return text if len(text) <= most else f"{text[:end]} … {text[-end:]}"
@@ -89,7 +89,7 @@ TABLE: dict[type[Exception], Row] = {
         grpc.StatusCode.NOT_FOUND,
         "MODEL_NOT_FOUND",
         lambda error: [
-            ResourceInfo(resource_type="model", resource_name=_short(error.name, LONGEST_NAME))
+            ResourceInfo(resource_type="model", resource_name=short(error.name, LONGEST_NAME))
         ],
     ),
     QueueFullError: Row(
@@ -122,21 +122,24 @@ def status_of(error: BaseException) -> Status:
     metadata = _predicted(error) if isinstance(error, DeadlineUnreachableError) else {}
     info = ErrorInfo(reason=row.reason, domain=DOMAIN, metadata=metadata)
     code: int = row.code.value[0]
-    status = Status(code=code, message=_short(told, LONGEST_MESSAGE))
+    status = Status(code=code, message=short(told, LONGEST_MESSAGE))
     for detail in (info, *row.details(error)):
         status.details.add().Pack(detail)
     return status
 
 
-def trailing_metadata(error: BaseException, status: Status) -> Metadata:
+def trailing_metadata(error: BaseException, status: Status, remaining: float | None) -> Metadata:
     """What goes with the status of a whole call: its details and when to retry.
 
     gRPC's own retries honour `grpc-retry-pushback-ms`; a negative one forbids the retry, as is
-    right where the deadline would only be missed again.
+    right where the deadline, in `remaining` seconds if there is one, would only be missed again:
+    a caller who waits for it never learns why.
     """
     metadata: Metadata = (("grpc-status-details-bin", status.SerializeToString()),)
     if isinstance(error, QueueFullError):
-        return (*metadata, ("grpc-retry-pushback-ms", str(max(1, int(error.retry_after * 1e3)))))
+        in_time = remaining is None or error.retry_after < remaining
+        pushback = max(1, int(error.retry_after * 1e3)) if in_time else -1
+        return (*metadata, ("grpc-retry-pushback-ms", str(pushback)))
     if isinstance(error, DeadlineUnreachableError):
         return (*metadata, ("grpc-retry-pushback-ms", "-1"))
     return metadata

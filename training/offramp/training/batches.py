@@ -25,8 +25,14 @@ class Row:
 
 
 def tokenize(examples: Sequence[Example], tokenizer: TextTokenizer) -> list[Row]:
-    """Tokenize a dataset once, before the first epoch."""
+    """Tokenize a dataset once, before the first epoch; raises ValueError of a text without tokens.
+
+    A tokenizer that puts none of its own around a text may leave nothing of one of odd characters.
+    """
     encoded = tokenizer.encode([example.pair for example in examples])
+    for tokens, example in zip(encoded, examples, strict=True):
+        if not len(tokens):
+            raise ValueError(f"the tokenizer leaves no token of the text {example.text!r}; drop it")
     return [
         Row(index, tokens, example.label)
         for index, (tokens, example) in enumerate(zip(encoded, examples, strict=True))

@@ -3,6 +3,7 @@
 What a label is, a name or an index, is told in `labels`.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,9 @@ class Dataset:
     @property
     def contradictions(self) -> int:
         """How many inputs have more than one label."""
-        return len({(example.pair, example.label) for example in self.examples}) - len(self.inputs)
+        different = {(example.pair, example.label) for example in self.examples}
+        labels = Counter(pair for pair, _ in different)
+        return sum(count > 1 for count in labels.values())
 
     @property
     def pairs(self) -> bool:

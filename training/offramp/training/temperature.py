@@ -13,7 +13,7 @@ HALVINGS = 60
 WIDEST = 100.0
 """Bounds the fit, in standard deviations of the logits, with its inverse.
 
-Where every answer is right, or none is better than a guess, no minimum exists.
+Where no answer is better than a guess no minimum exists.
 """
 
 BINS = 15
@@ -24,17 +24,25 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     It is convex in the inverse temperature, so its derivative, the logit to be expected less that
     of the label, rises from below zero to above: halving finds where. A multiple of the logits has
-    that multiple of the temperature.
+    that multiple of the temperature. Rows that are all right, or wrong by next to nothing, would
+    make everything certain: they count as if one of middling margin were wrong too.
     """
     logits = logits.double()
     labelled = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
     spread = logits.std(-1, correction=0).mean().clamp(min=1e-12)
+    first, second = logits.topk(2).values.unbind(-1)
+    margin, middle_row = (first - second).median(0)
+    doubt = (1 - (first - labelled).sum() / margin.clamp(min=1e-12)).clamp(min=0.0)
+    rows = torch.cat([logits, logits[middle_row].unsqueeze(0)])
+    told = torch.cat([labelled, second[middle_row].unsqueeze(0)])
+    weights = torch.ones_like(told)
+    weights[-1] = doubt
     low, high = -math.log(WIDEST), math.log(WIDEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        probabilities = (logits * (math.exp(middle) / spread)).softmax(-1)
-        expected = (probabilities * logits).sum(-1)
-        low, high = (middle, high) if expected.mean() < labelled.mean() else (low, middle)
+        probabilities = (rows * (math.exp(middle) / spread)).softmax(-1)
+        expected = (probabilities * rows).sum(-1)
+        low, high = (middle, high) if (weights * (expected - told)).sum() < 0 else (low, middle)
     return spread.item() / math.exp(high)
 
 

@@ -1,17 +1,15 @@
 """Metrics of the process: how late its event loop runs, and the memory of its device."""
 
 import asyncio
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from offramp.server.control_group import PAGE, allowed_memory
 from offramp.server.telemetry.registry import Registry
 
 LAG_INTERVAL = 0.1
 """Seconds between two looks at the loop: a tenth of a per mille of its time."""
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class LoopLag:
@@ -51,24 +49,6 @@ def watch_memory(registry: Registry, device: torch.device) -> None:
         registry.gauge("offramp.device.memory.used", _resident, name)
         total = allowed_memory()
     registry.gauge("offramp.device.memory.limit", lambda: total, name)
-
-
-def allowed_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may have: the machine's, or those of a control group that has fewer.
-
-    It is in one, which is in another, and so on (version 2 of control groups).
-    """
-    allowed = os.sysconf("SC_PHYS_PAGES") * PAGE
-    top = root / "sys/fs/cgroup"
-    with suppress(OSError):
-        told = (root / "proc/self/cgroup").read_text(encoding="utf-8")
-        own = top / told.rpartition("::")[2].strip().lstrip("/")
-        for group in (own, *own.parents):
-            with suppress(OSError, ValueError):  # the topmost has no such file, others no limit
-                allowed = min(allowed, int((group / "memory.max").read_text("ascii")))
-            if group == top:
-                break
-    return allowed
 
 
 def _resident() -> float | None:

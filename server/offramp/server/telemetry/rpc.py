@@ -11,11 +11,11 @@ from typing import cast
 import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor
 from opentelemetry.context import attach, detach
-from opentelemetry.propagate import extract
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from offramp.server.handlers import CODES, Behavior, Context
 from offramp.server.statuses import reason_of, status_of
+from offramp.server.telemetry.propagation import Extract, extractor
 from offramp.server.telemetry.registry import Histogram, Registry
 from offramp.server.telemetry.tracing import CALL_SPANS, CallSpans
 
@@ -32,10 +32,11 @@ class CallGate:
     def __init__(self, registry: Registry | None, tracer: Tracer | None) -> None:
         self._durations = registry.histogram("rpc.server.call.duration") if registry else None
         self._tracer = tracer
+        self._extract = None if tracer is None else extractor()
 
     def __call__(self, method: MethodDescriptor, behavior: Behavior) -> Behavior:
         """Watch the calls of a method."""
-        return _Method(method, behavior, self._durations, self._tracer).run
+        return _Method(method, behavior, self._durations, self._tracer, self._extract).run
 
 
 class _Method:
@@ -47,21 +48,23 @@ class _Method:
         behavior: Behavior,
         durations: Histogram | None,
         tracer: Tracer | None,
+        extract: Extract | None,
     ) -> None:
         self._unary = not method.client_streaming
         self._method = f"{method.containing_service.full_name}/{method.name}"
         self._behavior = behavior
         self._durations = durations
         self._tracer = tracer
+        self._extract = extract
 
     async def run(self, request: object, context: Context) -> object:
-        if self._tracer is None:
+        if self._tracer is None or self._extract is None:
             return await self._timed(request, context, None)
         metadata = context.invocation_metadata() or ()
         carrier = {key: value for key, value in metadata if isinstance(value, str)}
         span = self._tracer.start_span(
             self._method,
-            extract(carrier),
+            self._extract(carrier),
             SpanKind.SERVER,
             {"rpc.system.name": SYSTEM, "rpc.method": self._method},
         )

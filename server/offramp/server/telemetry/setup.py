@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from offramp.server.telemetry.propagation import extractor
 from offramp.server.telemetry.readers import PushReader, ScrapeReader
 from offramp.server.telemetry.registry import Registry
 from offramp.server.telemetry.scrapes import harden
@@ -76,6 +77,8 @@ def configure(*, log_texts: bool = False) -> Telemetry:
     if not any(names.values()):
         return off
     # All that may be refused comes first: what is built here has threads, which would stay.
+    if names["traces"]:
+        extractor()
     scraped = "prometheus" in names["metrics"]
     names["metrics"] = [name for name in names["metrics"] if name != "prometheus"]
     exporters = {
@@ -108,9 +111,8 @@ def _exporter_names(signal: str) -> list[str]:
     default = "otlp" if any(environ.get(name) for name in endpoints) else "none"
     given = environ.get(f"OTEL_{upper}_EXPORTER") or default
     names = [name.strip() for name in given.split(",") if name.strip() not in {"", "none"}]
-    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{upper}_PROTOCOL") or environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
-    )
+    protocols = (f"OTEL_EXPORTER_OTLP_{upper}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = next(filter(None, map(environ.get, protocols)), "grpc")
     if "otlp" in names and protocol not in PROTOCOLS:
         raise ValueError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL must be one of {', '.join(PROTOCOLS)}, not {protocol!r}"
@@ -127,7 +129,12 @@ def _exporter(signal: str, name: str) -> Any:  # noqa: ANN401 - each signal has 
         raise ValueError(
             f"OTEL_{signal.upper()}_EXPORTER names {name!r}; there are {', '.join(known)}"
         )
-    return found[0].load()()
+    try:
+        return found[0].load()()
+    except Exception as error:  # each has its own kinds for values that it can't read
+        raise ValueError(
+            f"the exporter of {signal}, {name}, cannot use its OTEL_EXPORTER_* variables: {error}"
+        ) from error
 
 
 def _meter(
@@ -141,8 +148,8 @@ def _meter(
     if scraped:
         families = CollectorRegistry()
         readers.append(ScrapeReader(families, registry))
-        host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", SCRAPE_HOST)
-        wanted = environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", SCRAPE_PORT)
+        host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST") or SCRAPE_HOST
+        wanted = environ.get("OTEL_EXPORTER_PROMETHEUS_PORT") or SCRAPE_PORT
         if not wanted.isdecimal() or int(wanted) > HIGHEST_PORT:
             raise ValueError(
                 f"OTEL_EXPORTER_PROMETHEUS_PORT must be a port, 0 to {HIGHEST_PORT}, not {wanted!r}"
