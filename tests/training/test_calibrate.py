@@ -46,6 +46,34 @@ def test_a_temperature_follows_the_size_of_the_logits() -> None:
     assert fit_temperature(logits[0] / 1000, labels) == pytest.approx(usual / 1000, rel=1e-5)
 
 
+@pytest.mark.parametrize("hardly_wrong", [0.0, 1e-4])
+def test_rows_without_an_error_make_nothing_certain(hardly_wrong: float) -> None:
+    margins = torch.linspace(0.5, 4.0, 250)
+    logits, labels = torch.stack([margins, -margins], dim=1), torch.zeros(250, dtype=torch.long)
+    if hardly_wrong:
+        logits[0] = torch.tensor([-hardly_wrong, hardly_wrong])
+    confident = (logits / fit_temperature(logits, labels)).softmax(-1).amax(-1)
+    assert 0.9 < confident.mean() < 1 - 1 / 500
+    logits[:20] = -logits[:20]  # where there are errors these alone count
+    found = fit_temperature(logits, labels)
+    tried = torch.logspace(-2, 2, 401).tolist()
+    losses = [cross_entropy(logits / at, labels).item() for at in (found, *tried)]
+    assert losses[0] <= min(losses) + 1e-6
+
+
+def test_exits_that_make_few_errors_promise_and_leave_early() -> None:
+    draw = torch.Generator().manual_seed(21)
+    labels = torch.randint(2, (1000,), generator=draw)
+    noise = torch.randn(3, 1000, generator=draw)
+    margins = torch.tensor([2.6, 2.9, 3.2])[:, None] + noise  # .005 to .0007 wrong
+    signs = 1 - 2 * labels
+    logits = torch.stack([margins * signs, -margins * signs], dim=-1)
+    for seed in range(12):
+        config = CalibrationConfig(seed=seed)
+        calibration = calibrate_logits(logits, labels, (1, 2, 3), config).calibration
+        assert calibration.default_threshold < 1
+
+
 def test_calibration_makes_probabilities_honest() -> None:
     logits, labels = logits_and_labels(4000, 1)
     report = calibrate_logits(logits, labels, EXIT_LAYERS, CalibrationConfig())

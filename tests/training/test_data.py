@@ -38,8 +38,9 @@ def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
 
 
 def test_inputs_that_are_told_twice_and_otherwise() -> None:
-    labels = (("fine", 1), ("fine", 0), ("hard", 0), ("hard", 0), ("odd", 1))
-    dataset = Dataset(tuple(Example(text, None, label) for text, label in labels), ("no", "yes"))
+    labels = (("fine", 1), ("fine", 0), ("fine", 2), ("hard", 0), ("hard", 0), ("odd", 1))
+    examples = tuple(Example(text, None, label) for text, label in labels)
+    dataset = Dataset(examples, ("no", "yes", "perhaps"))
     assert dataset.inputs == {("fine", None), ("hard", None), ("odd", None)}
     assert dataset.contradictions == 1
 

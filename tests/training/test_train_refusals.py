@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import MAX_TOKENS, tiny_checkpoint
+from tiny import MAX_TOKENS, WORDS, tiny_checkpoint
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from offramp.cli.calibrate import main as calibrate
 from offramp.cli.evaluate import main as evaluate
@@ -119,6 +121,73 @@ def test_a_model_of_single_texts_is_not_calibrated_or_evaluated_on_pairs(
     for verb in (calibrate, evaluate):
         assert verb(["--checkpoint", str(tmp_path / "out"), "--data", str(pairs)]) == 1
         assert "'text_pair', where single texts are expected" in capsys.readouterr().err
+
+
+def pairs_of(command: list[str], tmp_path: Path) -> list[str]:
+    """The same command on pairs of texts."""
+    pairs = tmp_path / "pairs.jsonl"
+    record = {"text": "easy film", "text_pair": "hard film"}
+    told = [json.dumps({**record, "label": label}) + "\n" for label in ("yes", "no")]
+    pairs.write_text("".join(told))
+    return [*command[:1], str(pairs), "--dev", str(pairs), *command[4:]]
+
+
+def test_a_teacher_of_single_texts_does_not_teach_pairs(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(command) == 0
+    teacher = (tmp_path / "out").rename(tmp_path / "teacher")
+    assert train([*pairs_of(command, tmp_path), "--teacher", str(teacher)]) == 1
+    assert "the teacher learned of single texts, the data has pairs" in capsys.readouterr().err
+    assert train([*command, "--teacher", str(teacher)]) == 0
+
+
+def test_an_encoder_without_the_token_types_of_pairs_is_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(WORDS),
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=MAX_TOKENS,
+            type_vocab_size=1,
+        )
+    )
+    encoder = tmp_path / "one-type"
+    model.save_pretrained(encoder)
+    tokens = Tokenizer.from_file(str(tmp_path / "encoder" / "tokenizer.json"))
+    PreTrainedTokenizerFast(tokenizer_object=tokens).save_pretrained(encoder)  # type: ignore[no-untyped-call]
+    own = ["--encoder", str(encoder), "--output", str(tmp_path / "of-pairs")]
+    assert train([*pairs_of(command, tmp_path), *own]) == 1
+    assert "token types up to 1, its embeddings are of 1" in capsys.readouterr().err
+    assert train([*command, "--encoder", str(encoder)]) == 0
+
+
+def test_a_text_of_which_no_token_is_left_is_told(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    definition = tmp_path / "encoder" / "tokenizer.json"
+    bare = json.loads(definition.read_text()) | {"post_processor": None}
+    definition.write_text(json.dumps(bare))
+    with (tmp_path / "data.jsonl").open("a") as data:
+        data.write(json.dumps({"text": "\u200b", "label": "no"}) + "\n")
+    assert train(command) == 1
+    assert "the tokenizer leaves no token of the text '\\u200b'" in capsys.readouterr().err
+
+
+def test_why_nothing_leaves_early_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, data = tiny_checkpoint(tmp_path / "tiny"), tmp_path / "data.jsonl"
+    lines = [json.dumps({"text": "easy film", "label": "yes"}) + "\n"] * 60
+    data.write_text("".join(lines))
+    command = ["--checkpoint", str(checkpoint), "--data", str(data)]
+    assert calibrate([*command, "--max-accuracy-drop", "0.01"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "45 examples can't promise more; give more of them" in told
 
 
 @pytest.mark.parametrize("option", ["--dev", "--data", "--unlabelled"])

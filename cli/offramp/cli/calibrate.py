@@ -16,6 +16,7 @@ from offramp.cli.table import console
 from offramp.model.checkpoint import load_checkpoint, save_calibration
 from offramp.model.errors import ModelError
 from offramp.model.rules import RuleKind
+from offramp.training.bounds import most_events
 from offramp.training.calibrate import CalibrationConfig, CalibrationReport, calibrate
 from offramp.training.data import load_datasets, load_unlabelled
 from offramp.training.evaluate import best_device
@@ -58,15 +59,15 @@ def main(arguments: Sequence[str]) -> int:
         if args.png:
             reliability(layers, report.before, report.after).savefig(args.png, dpi=150)
     finally:
-        _show(report, layers)
+        _show(report, layers, config.promised_drop)
     return 0
 
 
-def _show(report: CalibrationReport, layers: Sequence[int]) -> None:
+def _show(report: CalibrationReport, layers: Sequence[int], drop: float | None) -> None:
     screen = console()
     screen.print(_exits(report, layers))
     screen.print(_promises(report))
-    screen.print(_default(report))
+    screen.print(_default(report, drop))
     if report.repeats:
         screen.print(
             f"{report.repeats} examples repeat others. Promises suppose that each was drawn by"
@@ -104,19 +105,23 @@ def _promises(report: CalibrationReport) -> Table:
     return table
 
 
-def _default(report: CalibrationReport) -> str:
+def _default(report: CalibrationReport, drop: float | None) -> str:
     calibration = report.calibration
     chosen = calibration.default_threshold
     point = next(point for point in calibration.table if point.threshold == chosen)
-    few = (
-        f"\nnothing leaves early so: {report.tested_rows} examples can't promise more; give more of"
-        " them, or allow more by --max-accuracy-drop"
+    rows = report.tested_rows
+    can = drop is not None and most_events(drop, rows) >= 0
+    why = (
+        f"early exits lose too many of the {rows} examples; train them longer"
+        if can
+        else f"{rows} examples can't promise more; give more of them"
     )
+    full = f"\nnothing leaves early so: {why}, or allow more by --max-accuracy-drop"
     return (
         f"default threshold {chosen:g} ({calibration.rule.kind}): accuracy {point.accuracy:.3f}"
         f" (full depth {point.accuracy + point.accuracy_drop:.3f}),"
         f" agreement {point.agreement:.3f}, layer speedup {point.layer_speedup:.2f}"
-        f"{few if chosen >= 1 else ''}"
+        f"{full if chosen >= 1 else ''}"
     )
 
 

@@ -18,9 +18,10 @@ from offramp.cli.train_options import parse, refuse_idle
 from offramp.model.checkpoint import load_checkpoint, save_checkpoint
 from offramp.model.config import ModelConfig
 from offramp.model.directory import FILES, is_checkpoint
-from offramp.model.errors import ModelError
+from offramp.model.errors import ModelError, UnsupportedEncoderError
 from offramp.model.exits import MultiExitModel
 from offramp.model.pretrained import load_pretrained
+from offramp.model.tokenizer import TextTokenizer
 from offramp.training.data import Dataset, load_dataset, load_datasets, load_unlabelled
 from offramp.training.finetune import finetune
 from offramp.training.recipe import TrainingConfig
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
             max_tokens=args.max_tokens if "max_tokens" in given else min(args.max_tokens, limit),
             pairs=pairs,
         )
-        teacher = _teacher(args.teacher, train.labels, pretrained.tokenizer, shape.max_tokens)
+        _check_types(args.encoder, pretrained.tokenizer, shape)
+        teacher = _teacher(args.teacher, pretrained.tokenizer, shape)
         args.output.mkdir(parents=True, exist_ok=True)
         log = RunLog(args.output / "training.jsonl", asdict(config), resumed=state.exists())
         with RunScreen(config.epochs) as screen, _asked_to_stop() as asked:
@@ -136,23 +138,35 @@ def _asked_to_stop() -> Generator[list[int]]:
             signal.signal(number, handler)
 
 
-def _teacher(
-    directory: Path | None, labels: Sequence[str], tokenizer: str, max_tokens: int
-) -> MultiExitModel | None:
+def _check_types(encoder: str, tokenizer: str, shape: ModelConfig) -> None:
+    """Raise UnsupportedEncoderError where pairs have token types that the encoder has not."""
+    known = shape.encoder.token_types
+    _, most = TextTokenizer(tokenizer, shape.max_tokens).reach(pair=bool(shape.pairs))
+    if known and most >= known:
+        raise UnsupportedEncoderError(
+            f"the encoder {encoder!r} cannot read pairs of texts: its tokenizer gives them token"
+            f" types up to {most}, its embeddings are of {known}"
+        )
+
+
+def _teacher(directory: Path | None, tokenizer: str, shape: ModelConfig) -> MultiExitModel | None:
     """The teacher's model, or none; raises DataError where it cannot read what it is to teach."""
     if directory is None:
         return None
     checkpoint = load_checkpoint(directory)
     known, limit = list(checkpoint.config.labels), checkpoint.config.encoder.token_limit
-    if known != list(labels):
+    if known != list(shape.labels):
         raise DataError(
-            directory, None, f"the teacher knows the labels {known}, not {list(labels)}"
+            directory, None, f"the teacher knows the labels {known}, not {list(shape.labels)}"
         )
+    if checkpoint.config.pairs is not None and checkpoint.config.pairs != shape.pairs:
+        learned, given = ("pairs", "single texts")[:: 1 if checkpoint.config.pairs else -1]
+        raise DataError(directory, None, f"the teacher learned of {learned}, the data has {given}")
     if _tokenization(checkpoint.tokenizer.definition) != _tokenization(tokenizer):
         raise DataError(
             directory, None, "the teacher's tokenizer is not the encoder's; train it from that one"
         )
-    if limit < max_tokens:
+    if limit < shape.max_tokens:
         raise DataError(
             directory, None, f"the teacher reads {limit} tokens at most; give --max-tokens {limit}"
         )

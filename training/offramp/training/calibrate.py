@@ -111,6 +111,7 @@ def calibrate(
     that the data has too, or promises would be tested on what was tuned on. Raises ValueError if
     none is left, and what `calibrate_logits` does.
     """
+    _check(config, len(dataset.examples), checkpoint.config.exit_layers)
     rows = tokenize(dataset.examples, checkpoint.tokenizer)
     labels = torch.tensor([row.label for row in rows])
     device = next(checkpoint.model.parameters()).device
@@ -120,6 +121,18 @@ def calibrate(
     report = calibrate_logits(logits, labels, checkpoint.config.exit_layers, config, tuned_on)
     different = {(example.pair, example.label) for example in dataset.examples}
     return replace(report, repeats=len(rows) - len(different))
+
+
+def _check(config: CalibrationConfig, rows: int, exit_layers: Sequence[int]) -> None:
+    """Raise ValueError of what no reading of the rows could change."""
+    if rows < LEAST_ROWS:
+        raise ValueError(f"calibration needs {LEAST_ROWS} examples or more, not {rows}")
+    first, last = exit_layers[0], exit_layers[-1]
+    if config.budget is not None and not first <= config.budget <= last:
+        raise ValueError(
+            f"a budget of {config.budget:g} mean layers can't be kept: the first exit is after"
+            f" layer {first}, the last after layer {last}"
+        )
 
 
 def _not_among(labelled: Sequence[Example], unlabelled: Sequence[Example]) -> list[Example]:
@@ -146,8 +159,7 @@ def calibrate_logits(
     where the rows are too few or the budget can't be kept.
     """
     rows = len(labels)
-    if rows < LEAST_ROWS:
-        raise ValueError(f"calibration needs {LEAST_ROWS} examples or more, not {rows}")
+    _check(config, rows, exit_layers)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(config.seed))
     cut = min(max(1, round(rows * config.fit_share)), rows - 1)
     fitted, tested = order[:cut], order[cut:]
