@@ -3,10 +3,12 @@
 import gzip
 import io
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,11 +60,28 @@ def test_texts_come_from_arguments_files_and_standard_input(
     fine, foreign, easy = parsed(capsys)
     assert (fine["text"], easy["text"]) == ("fine", "easy film")
     assert foreign["code"] == "INVALID_ARGUMENT"
+    with records.open("wb") as file:
+        file.write(gzip.compress(b'{"text": "fine"}\n{"text": "\\ud800 film"}\n{"text": "easy"}\n'))
+    assert run(*common, "--file", records) == 1
+    assert [one["text"] for one in parsed(capsys)] == ["fine", "\ufffd film", "easy"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\neasy\n")))
     assert run(*common) == 0
     assert [one["text"] for one in parsed(capsys)] == ["fine", "easy"]
+    with gzip.open(records, "wt", encoding="utf-8-sig") as file:
+        file.write('{"text": "fine"}\n\n{"text": "fine", "text_pair": "easy", "label": 1}\n')
     assert run(*common, "--file", records, records, "--file", records) == 0
     assert [one.get("text_pair") for one in parsed(capsys)] == [None, "easy"] * 3
+
+
+def test_a_fifo_is_read_once(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_text, args=("fine\neasy\n",), daemon=True)
+    writer.start()
+    assert run("classify", "--json", "--checkpoint", checkpoint, "--file", fifo) == 0
+    assert [one["text"] for one in parsed(capsys)] == ["fine", "easy"]
 
 
 def parsed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -95,6 +95,14 @@ def test_exits_are_in_the_order_of_their_numbers() -> None:
     assert list(Figures(scrape, scrape).exits()) == list(range(12))
 
 
+@pytest.mark.parametrize(
+    "page", ['<html><body class="a" {}>x</body></html>', '{="1"} 2', 'offramp_x{, ="b"} 3']
+)
+def test_a_page_of_something_else_is_told_as_such(page: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Scrape.of(page + "\n", 0.0)
+
+
 def test_a_quiet_server_has_no_quantiles_and_no_ills() -> None:
     same = Scrape.of(BEFORE, 0.0)
     figures = Figures(same, same)

@@ -30,9 +30,13 @@ class Scrape:
 
     @classmethod
     def of(cls, text: str, time: float, host: str = "") -> "Scrape":
-        """Read what a server on this host shows to Prometheus."""
+        """Read what a server on this host shows to Prometheus; raises ValueError of other text."""
         found: dict[str, list[tuple[Labels, float]]] = {}
-        for family in text_string_to_metric_families(text):
+        try:
+            families = list(text_string_to_metric_families(text))
+        except LookupError as error:  # as its parser does of some
+            raise ValueError("these are no metrics") from error
+        for family in families:
             for sample in family.samples:
                 labels = {**sample.labels, HOST: host}
                 found.setdefault(sample.name, []).append((labels, sample.value))
