@@ -38,7 +38,7 @@ async def test_a_client_outlives_its_server(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_back_is_found_within_seconds() -> None:
-    assert dict(channel_options(retries=True))["grpc.max_reconnect_backoff_ms"] == 2000
+    assert dict(channel_options("h:1", retries=True))["grpc.max_reconnect_backoff_ms"] == 2000
 
 
 async def test_connections_that_come_of_age_lose_no_call(tmp_path: Path) -> None:
@@ -78,27 +78,6 @@ async def test_a_timeout_beyond_all_bounds_is_none(endless: float, tmp_path: Pat
 def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="above 0 seconds"):
         Client("127.0.0.1:1", timeout=timeout)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "h:",
-        "127.0.0.1:65536",
-        "127.0.0.1:0",
-        "[::1]:99999",
-        ":1",
-        "http://h:1",
-        "https://h",
-    ],
-)
-def test_an_address_without_a_port_that_there_is_is_refused(address: str) -> None:
-    for client in (Client, AsyncClient):
-        with pytest.raises(ValueError, match="must be HOST:PORT"):
-            client(address)
-        with pytest.raises(ValueError, match="must be HOST:PORT"):
-            client(50051)  # type: ignore[arg-type]
 
 
 async def test_calls_of_a_client_that_is_closed_are_told_so(tmp_path: Path) -> None:
@@ -163,6 +142,8 @@ async def test_a_closed_client_says_so() -> None:
         ({"max_exit": 2**40}, "max_exit must be the index of an exit, from 0"),
         ({"model": 5}, "model must be a name, not 5"),
         ({"all_probabilities": "yes"}, "all_probabilities must be True or False, not 'yes'"),
+        ({"threshold": 10**400}, "threshold must be a number from 0 to 1"),
+        ({"max_accuracy_drop": -(10**5000)}, "max_accuracy_drop must be a number from 0 to 1"),
     ],
 )
 def test_a_wrong_argument_is_named(options: dict[str, Any], told: str) -> None:
@@ -179,6 +160,12 @@ def test_a_token_that_cannot_travel_is_refused_untold(token: str) -> None:
         with pytest.raises(ValueError, match="printable ASCII on one line") as refused:
             client("127.0.0.1:1", token=token)
         assert token not in str(refused.value)
+
+
+def test_a_token_is_a_string() -> None:
+    for client in (Client, AsyncClient):
+        with pytest.raises(TypeError, match="a token must be a string, not bytes"):
+            client("127.0.0.1:1", token=b"secret")  # type: ignore[arg-type]
 
 
 async def test_an_address_of_ip_version_6(tmp_path: Path) -> None:

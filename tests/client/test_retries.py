@@ -1,5 +1,6 @@
 """Retries are gRPC's own and obey the server: pushback says when, a negative one says never."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Never
@@ -7,14 +8,11 @@ from typing import Never
 import grpc
 import grpc.aio
 import pytest
+from service import PATIENCE
 
-from offramp.client import (
-    AsyncClient,
-    DeadlineExceededError,
-    OverloadedError,
-    UnavailableError,
-)
+from offramp.client import AsyncClient, OverloadedError, UnavailableError
 from offramp.client.channel import RETRIES
+from offramp.client.core import LONGEST_TEXT
 from offramp.scheduler.errors import DeadlineUnreachableError, DrainingError, QueueFullError
 from offramp.server.errors import InvalidRequestError
 from offramp.server.handlers import Context, MessageLimits, gated_handler, with_status
@@ -54,8 +52,8 @@ class Refusing(ClassifierServiceServicer):
 
 @asynccontextmanager
 async def client_of(servicer: Refusing, *, retries: bool = True) -> AsyncGenerator[AsyncClient]:
-    server = grpc.aio.server()
-    handler = gated_handler(CLASSIFIER, servicer, [with_status], MessageLimits(2**20, 1000))
+    server = grpc.aio.server(options=(("grpc.max_receive_message_length", -1),))
+    handler = gated_handler(CLASSIFIER, servicer, [with_status], MessageLimits(2**23, 1000))
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -69,6 +67,14 @@ async def test_a_refusal_that_passes_is_not_noticed(error: Exception) -> None:
     servicer = Refusing(error, error)
     async with client_of(servicer) as client:
         assert (await client.classify("fine")).label == "yes"
+    assert servicer.attempts == 3
+
+
+@pytest.mark.parametrize("size", [300_000, LONGEST_TEXT - 10])
+async def test_a_long_text_is_retried_as_others_are(size: int) -> None:
+    servicer = Refusing(*[QueueFullError(0.01)] * 2)
+    async with client_of(servicer) as client:
+        assert (await client.classify("a" * size)).label == "yes"
     assert servicer.attempts == 3
 
 
@@ -96,10 +102,21 @@ async def test_attempts_are_bounded_and_the_delay_is_told() -> None:
 
 
 async def test_the_client_waits_as_long_as_it_is_told() -> None:
+    servicer = Refusing(QueueFullError(0.5))
+    async with client_of(servicer) as client:
+        begun = asyncio.get_running_loop().time()
+        assert (await client.classify("fine")).label == "yes"
+        waited = asyncio.get_running_loop().time() - begun
+    assert waited >= 0.5  # its own backoff is a tenth of it
+    assert servicer.attempts == 2
+
+
+async def test_a_delay_beyond_the_timeout_is_told_at_once() -> None:
     servicer = Refusing(QueueFullError(3600.0))
     async with client_of(servicer) as client:
-        with pytest.raises(DeadlineExceededError):
-            await client.classify("fine", timeout=1.5)  # its own backoff is a tenth of it
+        with pytest.raises(OverloadedError) as raised:
+            await client.classify("fine", timeout=PATIENCE)
+    assert raised.value.retry_after == 3600.0
     assert servicer.attempts == 1
 
 

@@ -4,14 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from offramp.cli.access import credentials_of
-from offramp.client.channel import target_of, timeout_of
-from offramp.client.errors import error_from_call
+from offramp.client.channel import proxy_options, target_of, timeout_of
+from offramp.client.errors import error_from_rpc
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         with _channel(target_of(args.address), credentials_of(args)) as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
     except grpc.RpcError as error:
-        print(f"offramp health: {args.address}: {_told(error)}", file=sys.stderr)
+        print(f"offramp health: {args.address}: {error_from_rpc(error)}", file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
         print(f"offramp health: {error}", file=sys.stderr)
@@ -40,11 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    options = proxy_options(address)
     if credentials is None:
-        return grpc.insecure_channel(address)
-    return grpc.secure_channel(address, credentials)
-
-
-def _told(error: grpc.RpcError) -> str:
-    call = cast("grpc.Call", error)  # what a stub raises is both
-    return str(error_from_call(call.code(), call.details(), None))
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)

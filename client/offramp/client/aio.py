@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, ove
 import grpc.aio
 
 from offramp.client import core
-from offramp.client.aio_errors import cancelled, translated
+from offramp.client.aio_errors import cancelled
 from offramp.client.aio_stream import outcomes
 from offramp.client.answer import Answer, ModelInfo
 from offramp.client.channel import (
@@ -21,7 +21,7 @@ from offramp.client.channel import (
     timeout_of,
 )
 from offramp.client.core import Text
-from offramp.client.errors import OfframpError
+from offramp.client.errors import OfframpError, error_from_rpc
 from offramp.client.exchange import Exchange, refuse_one
 from offramp.client.options import Options, options_message
 from offramp.client.tracing import (
@@ -64,12 +64,12 @@ class AsyncClient:
         With `credentials` (such as `grpc.ssl_channel_credentials()`) the connection is TLS;
         `token`, printable ASCII, goes with every call as a bearer token. Without `retries` a
         refusal is raised at once, for callers who count them or who know better when to come
-        again. A `timeout` of None or `math.inf` is no bound. Raises ValueError.
+        again. A `timeout` of None or `math.inf` is no bound. Raises TypeError or ValueError.
         """
         self._address = target_of(address)
         self._metadata = call_metadata(token)
         self._timeout = timeout_of(None, timeout)
-        options = channel_options(retries=retries)
+        options = channel_options(address, retries=retries)
         self._channel = (
             grpc.aio.insecure_channel(address, options)
             if credentials is None
@@ -193,7 +193,7 @@ class AsyncClient:
             except asyncio.CancelledError as error:
                 raise cancelled(error) from None
             except grpc.aio.AioRpcError as error:
-                raise translated(error) from error
+                raise error_from_rpc(error) from error
             except grpc.aio.UsageError as error:
                 raise ValueError(CLOSED) from error
 

@@ -1,13 +1,13 @@
 """What ends a call of the asyncio client, as our errors."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import grpc.aio
 
-from offramp.client.errors import OfframpError, UnavailableError, error_from_call
+from offramp.client.errors import OfframpError, UnavailableError, error_from_call, error_from_rpc
 
 LOST = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 """What gRPC says of a call that ended while it sent: https://github.com/grpc/grpc/issues/36066."""
@@ -22,12 +22,6 @@ def cancelled(error: asyncio.CancelledError) -> BaseException:
     if task is not None and task.cancelling():
         return error
     return UnavailableError("this client was closed during the call", grpc.StatusCode.CANCELLED)
-
-
-def translated(error: grpc.aio.AioRpcError) -> OfframpError:
-    """The error that a call's status tells."""
-    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata())
-    return error_from_call(error.code(), error.details(), metadata)
 
 
 class Ending:
@@ -51,7 +45,7 @@ class Ending:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), PATIENCE)
         if self._status[:2] == LOST or self._status[0] is grpc.StatusCode.OK:
-            return translated(error)
+            return error_from_rpc(error)
         return error_from_call(*self._status)
 
 

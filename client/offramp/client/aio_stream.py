@@ -1,9 +1,14 @@
-"""The stream of the asyncio client: texts go out as they come, beside the answers."""
+"""The stream of the asyncio client: texts go out as they come, beside the answers.
+
+gRPC marks a call as failed when it can't send on it any more, and drops answers that nobody has
+read by its deadline. So a task of its own takes answers at once, and by iteration: that goes on
+after such a mark, while `call.read()` refuses what has arrived.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
@@ -17,6 +22,10 @@ if TYPE_CHECKING:
     StreamCall = grpc.aio.StreamStreamCall[
         service_pb.StreamClassifyTextRequest, service_pb.StreamClassifyTextResponse
     ]
+    Inbox = asyncio.Queue[service_pb.StreamClassifyTextResponse | None]
+
+ENDED = (asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.InternalError)
+"""What gRPC raises where one sends on a call that has ended."""
 
 
 async def outcomes(
@@ -30,32 +39,36 @@ async def outcomes(
 
     The call is over when this ends, in whatever way.
     """
-    room, ending = asyncio.Semaphore(WINDOW), Ending(call)
+    room, inbox = asyncio.Semaphore(WINDOW), asyncio.Queue[Any]()
+    receiver = asyncio.create_task(_receive(call, Ending(call), inbox))
     sender = asyncio.create_task(_send(call, texts, exchange, room))
     try:
-        while (response := await _read(call)) is not None:
+        while (response := await inbox.get()) is not None:
             for outcome in exchange.incoming(response):
                 room.release()
                 if isinstance(outcome, OfframpError) and not return_errors:
                     raise outcome
                 yield outcome
-        await sender
+        await receiver  # raises what ended the call
+        await sender  # and this what the texts raised
+    finally:
+        sender.cancel()
+        receiver.cancel()
+        call.cancel()
+        await asyncio.gather(sender, receiver, return_exceptions=True)
+
+
+async def _receive(call: "StreamCall", ending: Ending, inbox: "Inbox") -> None:
+    """Take messages as they come, a window of answers at most; None at the end."""
+    try:
+        async for message in call:
+            inbox.put_nowait(message)
+    except asyncio.CancelledError as error:
+        raise cancelled(error) from None
     except grpc.aio.AioRpcError as error:
         raise await ending.error(error) from error
     finally:
-        sender.cancel()
-        call.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
-
-
-async def _read(call: "StreamCall") -> service_pb.StreamClassifyTextResponse | None:
-    """The next message; None at the end."""
-    try:
-        message = await call.read()
-    except asyncio.CancelledError as error:
-        raise cancelled(error) from None
-    ended = message is grpc.aio.EOF  # type: ignore[attr-defined]
-    return None if ended else cast("service_pb.StreamClassifyTextResponse", message)
+        inbox.put_nowait(None)
 
 
 async def _send(
@@ -64,14 +77,17 @@ async def _send(
     exchange: Exchange,
     room: asyncio.Semaphore,
 ) -> None:
-    """Send texts as they come, whatever is there in one message, until they end."""
+    """Send texts as they come, whatever is there in one message, until they or the call end."""
     ready: asyncio.Queue[service_pb.CorrelatedInput | None] = asyncio.Queue()
 
     async def read() -> None:
         try:
-            async for text in _each(texts):
-                await room.acquire()
-                ready.put_nowait(exchange.outgoing(text))
+            async with aclosing(_each(texts)) as each:
+                async for text in each:
+                    if reader.cancelling():  # but the texts went on
+                        return
+                    await room.acquire()
+                    ready.put_nowait(exchange.outgoing(text))
         finally:
             ready.put_nowait(None)
 
@@ -85,17 +101,20 @@ async def _send(
 
     reader = asyncio.create_task(read())
     try:
-        while (first := await ready.get()) is not None:
-            # A call that has ended takes no more; whoever reads it learns why.
-            with suppress(asyncio.InvalidStateError):
+        try:
+            while (first := await ready.get()) is not None:
                 await call.write(exchange.message(first, more))
-        await call.done_writing()
+            await call.done_writing()
+        except ENDED:  # whoever receives learns why
+            return
         await reader
     finally:
         reader.cancel()
+        # The texts may have something to clean up, and whoever gave them may close them next.
+        await asyncio.gather(reader, return_exceptions=True)
 
 
-async def _each(texts: Iterable[Text] | AsyncIterable[Text]) -> AsyncIterator[Text]:
+async def _each(texts: Iterable[Text] | AsyncIterable[Text]) -> AsyncGenerator[Text]:
     if isinstance(texts, AsyncIterable):
         async for text in texts:
             yield text

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 import grpc
 
@@ -17,10 +17,11 @@ from offramp.client.channel import (
     timeout_of,
 )
 from offramp.client.core import Text
-from offramp.client.errors import OfframpError, error_from_call
+from offramp.client.errors import OfframpError, error_from_rpc
 from offramp.client.exchange import Exchange, refuse_one
 from offramp.client.feed import Feed
 from offramp.client.options import Options, options_message
+from offramp.client.sync_stream import outcomes
 from offramp.client.tracing import (
     CLASSIFY_TEXT,
     GET_MODEL,
@@ -56,12 +57,12 @@ class Client:
         With `credentials` (such as `grpc.ssl_channel_credentials()`) the connection is TLS;
         `token`, printable ASCII, goes with every call as a bearer token. Without `retries` a
         refusal is raised at once, for callers who count them or who know better when to come
-        again. A `timeout` of None or `math.inf` is no bound. Raises ValueError.
+        again. A `timeout` of None or `math.inf` is no bound. Raises TypeError or ValueError.
         """
         self._address = target_of(address)
         self._metadata = call_metadata(token)
         self._timeout = timeout_of(None, timeout)
-        options = channel_options(retries=retries)
+        options = channel_options(address, retries=retries)
         self._channel = (
             grpc.insecure_channel(address, options)
             if credentials is None
@@ -173,7 +174,7 @@ class Client:
             try:
                 return method(request, timeout=seconds, metadata=metadata)
             except grpc.RpcError as error:
-                raise _translated(error) from error
+                raise error_from_rpc(error) from error
             except ValueError as error:
                 _refuse_closed(error)
                 raise
@@ -194,25 +195,7 @@ class Client:
             except ValueError as error:
                 _refuse_closed(error)
                 raise
-            try:
-                for response in call:
-                    for outcome in exchange.incoming(response):
-                        feed.answered()
-                        if isinstance(outcome, OfframpError) and not return_errors:
-                            raise outcome
-                        yield outcome
-                if feed.error is not None:
-                    raise feed.error
-            except grpc.RpcError as error:
-                raise _translated(error) from error
-            finally:
-                feed.close()
-                call.cancel()  # type: ignore[no-untyped-call]
-
-
-def _translated(error: grpc.RpcError) -> OfframpError:
-    call = cast("grpc.Call", error)  # what a stub raises is both
-    return error_from_call(call.code(), call.details(), call.trailing_metadata())
+            yield from outcomes(call, feed, exchange, return_errors=return_errors)
 
 
 def _refuse_closed(error: ValueError) -> None:

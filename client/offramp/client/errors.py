@@ -1,6 +1,7 @@
 """Why a call failed: one tree, made from what the server says; the inverse of its error table."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
@@ -12,10 +13,23 @@ ADVICE = {
     "WRONG_VERSION_NUMBER": "the server does not speak TLS: connect without credentials",
     "unable to get local issuer": "its certificate is of no authority that is trusted here: give"
     " that authority's, --ca FILE",
+    "self signed certificate": "its certificate, or that of its authority, is trusted by nobody"
+    " here: give it, --ca FILE",
+    "Hostname Verification Check failed": "its certificate is for other names: connect by one that"
+    " is in it",
     "Connection refused": "nobody listens there",
     ": Socket closed": "does the server speak TLS? connect with credentials, --tls or --ca FILE",
 }
 """What to do about a connection that fails, by a sign in what gRPC says; the first is told."""
+
+SIZES = {
+    "larger than max": "cut the text, or raise the limit of the server or of a proxy between",
+    "metadata size exceeds": "send a shorter token, or less baggage with the trace",
+}
+"""What to do about what gRPC itself finds too large, by a sign in what it says.
+
+Its status is that of a full queue, but what is too large once is too large again.
+"""
 
 
 class OfframpError(Exception):
@@ -124,7 +138,19 @@ def error_from_call(
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             return error_from_status(Status.FromString(value))
     code = code or grpc.StatusCode.UNKNOWN
-    told = message or code.name.lower()
+    kind, told = CODES.get(code, CallFailedError), message or code.name.lower()
     if code is grpc.StatusCode.UNAVAILABLE:
-        told += next((f" ({advice})" for sign, advice in ADVICE.items() if sign in told), "")
-    return CODES.get(code, CallFailedError)(told, code)
+        told += _advice(told, ADVICE)
+    elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and (advice := _advice(told, SIZES)):
+        kind, told = InvalidRequestError, told + advice
+    return kind(told, code)
+
+
+def error_from_rpc(error: grpc.RpcError) -> OfframpError:
+    """The error that what a stub raises tells of, of asyncio's or the other."""
+    call = cast("grpc.Call", error)  # what a stub raises is both
+    return error_from_call(call.code(), call.details(), call.trailing_metadata())
+
+
+def _advice(told: str, table: dict[str, str]) -> str:
+    return next((f" ({advice})" for sign, advice in table.items() if sign in told), "")

@@ -16,8 +16,12 @@ WINDOW = 256
 """Inputs of a stream on their way at most."""
 
 INPUTS_PER_MESSAGE = 32
-BYTES_PER_MESSAGE = 2**20
-"""A message is full at the first of these."""
+BYTES_PER_MESSAGE = 2**16
+"""A message is full at the first of these; few texts are so long that it is at the second.
+
+A server takes messages up to a limit of its own, which may be small: many long texts in one would
+be refused where each alone is not.
+"""
 
 Outcome = Answer | OfframpError
 

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextvars import copy_context
 
 from offramp.client.core import Text
 from offramp.client.exchange import WINDOW, Exchange
@@ -13,7 +14,8 @@ class Feed:
     """Reads texts on a thread of its own and groups whatever is there into messages.
 
     A slow iterable is sent text by text, a quick one in full messages, and neither waits for the
-    other. `error` is what the iterable raised, if it did.
+    other. It sees the context variables of whoever starts this. `error` is what it raised, if it
+    did.
     """
 
     def __init__(self, texts: Iterable[Text], exchange: Exchange) -> None:
@@ -23,7 +25,11 @@ class Feed:
         self._room = threading.Semaphore(WINDOW)
         self._ready: queue.SimpleQueue[service_pb.CorrelatedInput | None] = queue.SimpleQueue()
         self._closed = False
-        threading.Thread(target=self._read, name="offramp-feed", daemon=True).start()
+
+    def start(self) -> None:
+        """Begin to read, once there is a call: without one, nobody would close this."""
+        run = copy_context().run
+        threading.Thread(target=run, args=(self._read,), name="offramp-feed", daemon=True).start()
 
     def messages(self) -> Iterator[service_pb.StreamClassifyTextRequest]:
         """The messages to send, until the texts end."""

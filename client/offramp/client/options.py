@@ -87,3 +87,7 @@ def _check(options: Options) -> None:
     for name in ("threshold", "max_accuracy_drop"):
         if not isinstance(given := options.get(name, 0.0), int | float):
             raise TypeError(f"{name} must be a number, not {given!r}")
+        try:
+            float(given)
+        except OverflowError:
+            raise ValueError(f"{name} must be a number from 0 to 1") from None

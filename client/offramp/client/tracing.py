@@ -3,8 +3,10 @@
 The spans go wherever the application's tracer provider sends them, and the server's join them.
 """
 
-from collections.abc import Generator
+import logging
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 
 from offramp.client.channel import Metadata
@@ -18,6 +20,17 @@ LIST_MODELS = "offramp.v1.ModelService/ListModels"
 GET_MODEL = "offramp.v1.ModelService/GetModel"
 
 
+@cache
+def _injector() -> Callable[..., None] | None:
+    """What writes a trace into metadata; None where its format's package is not installed."""
+    try:  # `OTEL_PROPAGATORS` is read when this is first imported
+        from opentelemetry.propagate import inject  # noqa: PLC0415
+    except ValueError as error:
+        logging.getLogger(__name__).warning("servers get no traces, OTEL_PROPAGATORS: %s", error)
+        return None
+    return inject
+
+
 @contextmanager
 def call_span(method: str, metadata: Metadata) -> Generator[Metadata]:
     """A span around a call of `package.Service/Method`; gives the metadata that carry it.
@@ -27,17 +40,19 @@ def call_span(method: str, metadata: Metadata) -> Generator[Metadata]:
     if not INSTALLED:
         yield metadata
         return
-    from opentelemetry import propagate, trace  # noqa: PLC0415 - only where it is installed
+    from opentelemetry import trace  # noqa: PLC0415 - only where it is installed
 
     names = {"rpc.system.name": "grpc", "rpc.method": method}
     span = trace.get_tracer("offramp").start_span(
         method, kind=trace.SpanKind.CLIENT, attributes=names
     )
     carrier: dict[str, str] = {}
-    propagate.inject(carrier, trace.set_span_in_context(span))
+    if (inject := _injector()) is not None:
+        inject(carrier, trace.set_span_in_context(span))
     code = "CANCELLED"
     try:
-        yield (*metadata, *carrier.items())
+        # gRPC takes lower-case keys alone, and some propagators write capitals (X-Amzn-Trace-Id).
+        yield (*metadata, *((key.lower(), value) for key, value in carrier.items()))
         code = "OK"
     except OfframpError as error:
         code = error.code.name
