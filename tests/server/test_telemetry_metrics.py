@@ -19,8 +19,8 @@ from wire import streamed, wire
 
 from offramp.server.telemetry import setup
 from offramp.server.telemetry.catalog import SECONDS
-from offramp.server.telemetry.propagation import _Lowered
-from offramp.server.telemetry.setup import OFF, _exporter_names, configure
+from offramp.server.telemetry.propagation import LowerKeys
+from offramp.server.telemetry.setup import OFF, configure, exporter_names
 
 ROW = re.compile(r"^\| `([^`]+)` \| (\w+) \| `([^`]+)` \| (.*?) \|", re.MULTILINE)
 
@@ -191,7 +191,7 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"):
         monkeypatch.setenv(name, "")
-    assert _exporter_names("metrics") == ["otlp_proto_grpc"]
+    assert exporter_names("metrics") == ["otlp_proto_grpc"]
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "")
@@ -217,9 +217,9 @@ def test_a_format_of_traces_that_is_not_installed_is_told_where_there_are_traces
 
 def test_a_callers_trace_is_found_whatever_case_a_format_writes() -> None:
     carrier = {"traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}
-    assert _Lowered().get(carrier, "TraceParent") == list(carrier.values())
-    assert _Lowered().get(carrier, "X-Other") is None
-    assert _Lowered().keys(carrier) == ["traceparent"]
+    assert LowerKeys().get(carrier, "TraceParent") == list(carrier.values())
+    assert LowerKeys().get(carrier, "X-Other") is None
+    assert LowerKeys().keys(carrier) == ["traceparent"]
 
 
 def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

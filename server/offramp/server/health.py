@@ -7,12 +7,8 @@ from draining.
 import asyncio
 
 import grpc
-from grpc_health.v1.health_pb2 import (
-    HealthCheckRequest,
-    HealthCheckResponse,
-    HealthListRequest,
-    HealthListResponse,
-)
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 from offramp.server.handlers import Context
@@ -41,10 +37,12 @@ class Health(HealthServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {name!r} here")
         return self._response(request.service)
 
-    async def List(self, request: HealthListRequest, context: Context) -> HealthListResponse:  # noqa: N802
+    async def List(self, request: object, context: Context) -> object:  # noqa: N802
         """All services and whether they are served."""
         del request, context
-        return HealthListResponse(statuses={name: self._response(name) for name in self._serving})
+        statuses = {name: self._response(name) for name in self._serving}
+        # Its types do not know this message yet.
+        return health_pb2.HealthListResponse(statuses=statuses)  # pyright: ignore[reportAttributeAccessIssue]
 
     async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802
         """The same now and whenever it changes; who is slow to read hears of the last alone."""

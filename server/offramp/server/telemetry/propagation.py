@@ -8,14 +8,16 @@ from opentelemetry.propagators.textmap import Getter
 Extract = Callable[[Mapping[str, str]], Context]
 
 
-class _Lowered(Getter[Mapping[str, str]]):
+class LowerKeys(Getter[Mapping[str, str]]):
     """Reads keys that gRPC has in lower case, whatever a format writes."""
 
     def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
+        """The value of a key, if there is one."""
         value = carrier.get(key.lower())
         return None if value is None else [value]
 
     def keys(self, carrier: Mapping[str, str]) -> list[str]:
+        """All keys."""
         return list(carrier)
 
 
@@ -28,5 +30,5 @@ def extractor() -> Extract:
             f"OTEL_PROPAGATORS: {error} Other formats than tracecontext and baggage have packages"
             " of their own, such as opentelemetry-propagator-b3"
         ) from error
-    getter = _Lowered()
+    getter = LowerKeys()
     return lambda carrier: extract(carrier, getter=getter)

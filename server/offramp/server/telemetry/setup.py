@@ -73,7 +73,7 @@ def configure(*, log_texts: bool = False) -> Telemetry:
     off = replace(OFF, log_texts=log_texts)
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return off
-    names = {signal: _exporter_names(signal) for signal in SIGNALS}
+    names = {signal: exporter_names(signal) for signal in SIGNALS}
     if not any(names.values()):
         return off
     # All that may be refused comes first: what is built here has threads, which would stay.
@@ -104,7 +104,8 @@ def configure(*, log_texts: bool = False) -> Telemetry:
     return Telemetry(registry, tracer, logs, port, log_texts, closers=tuple(closers))
 
 
-def _exporter_names(signal: str) -> list[str]:
+def exporter_names(signal: str) -> list[str]:
+    """The exporters of a signal that the environment names; raises ValueError of no protocol."""
     environ = os.environ
     upper = signal.upper()
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT")
