@@ -78,7 +78,11 @@ def test_threads_and_waits_are_tried_of_the_best_batch() -> None:
     found = list(PEERS["LitServe"].settings(lambda: Setting(8, 2, 0.001)))
     assert found[:3] == [Setting(1, 2, 0.0), Setting(4, 2, 0.001), Setting(8, 2, 0.001)]
     on_a_core_each = [Setting(one.batch, 1, one.wait, workers=2) for one in found[:3]]
-    assert found[3:] == [*on_a_core_each, Setting(8, 2, 0.005)]
+    asleep = Setting(8, 2, 0.001, spins=False)
+    assert found[3:] == [*on_a_core_each, Setting(8, 2, 0.005), asleep]
+    assert str(asleep) == "batches to 8, 2 threads, waits 1 ms, asleep when idle"
+    on_a_core = list(PEERS["LitServe"].settings(lambda: on_a_core_each[0]))
+    assert all(one.spins for one in on_a_core)
 
 
 def test_tables_tell_medians_ratios_of_rounds_and_failures() -> None:

@@ -15,19 +15,23 @@ CORES = 2
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Texts in a batch at most, copies of the model and threads of each, seconds a batch waits."""
+    """Texts in a batch at most, threads of a copy of the model, seconds a batch waits, copies.
+
+    And whether idle threads wait awake.
+    """
 
     batch: int
     threads: int
     wait: float
     workers: int = 1
+    spins: bool = True
 
     def __str__(self) -> str:
         texts = f"batches to {self.batch}" if self.batch > 1 else "batch 1"
         wait = f", waits {self.wait * 1e3:g} ms" if self.wait else ""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         workers = f"{self.workers} workers of " if self.workers > 1 else ""
-        return f"{texts}, {workers}{threads}{wait}"
+        return f"{texts}, {workers}{threads}{wait}{'' if self.spins else ', asleep when idle'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,10 @@ class Peer:
     waits: tuple[float, ...] = (0.0,)
 
     def settings(self, best: Callable[[], Setting]) -> Iterator[Setting]:
-        """Those to try: each batch size, on shared cores and on a core each, then the waits."""
+        """Those to try: each batch size, on shared cores and on a core each, then what is left.
+
+        The waits of batches, and of threads that share the cores whether they sleep when idle.
+        """
         shared = [Setting(batch, CORES, self.waits[0] if batch > 1 else 0.0) for batch in BATCHES]
         yield from shared
         for setting in shared:
@@ -48,6 +55,8 @@ class Peer:
         if best().batch > 1:
             for wait in self.waits[1:]:
                 yield replace(best(), wait=wait)
+        if best().threads > 1:
+            yield replace(best(), spins=False)
 
 
 def _script(name: str) -> Callable[[Path, int], Sequence[str]]:

@@ -153,7 +153,8 @@ def _compared(what: str, rivals: Sequence[str], over: Callable[[str], str], aske
 
 
 def _setting(tried: Figures) -> Setting:
-    return Setting(tried["batch"], tried["threads"], tried["wait"], tried.get("workers", 1))
+    names = ("batch", "threads", "wait", "workers", "spins")
+    return Setting(**{name: tried[name] for name in names if name in tried})
 
 
 def _busy(record: Figures, name: str) -> float:

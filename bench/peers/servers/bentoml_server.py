@@ -14,7 +14,7 @@ class Peer:
     """Texts in, labels out."""
 
     def __init__(self) -> None:
-        self.model = FullDepth(TOLD.model, TOLD.threads)
+        self.model = FullDepth(TOLD.model, TOLD.threads, spins=TOLD.spins)
 
     @bentoml.api(
         batchable=TOLD.batch > 1, max_batch_size=max(2, TOLD.batch), max_latency_ms=PATIENCE_MS

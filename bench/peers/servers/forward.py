@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 class FullDepth:
     """Labels of texts, of the model in a directory (see `Settings.model`)."""
 
-    def __init__(self, directory: Path, threads: int) -> None:
+    def __init__(self, directory: Path, threads: int, *, spins: bool = True) -> None:
         model = json.loads((directory / "config.json").read_text())["model"]
         self._labels: list[str] = model["labels"]
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -29,6 +29,7 @@ class FullDepth:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
         self._session = onnxruntime.InferenceSession(
             directory / "model.onnx", options, providers=["CPUExecutionProvider"]
         )

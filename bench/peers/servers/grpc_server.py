@@ -25,7 +25,7 @@ async def serve(told: Settings) -> None:
         return (await future).encode()
 
     async def run() -> None:
-        model, thread = FullDepth(told.model, told.threads), ThreadPoolExecutor(1)
+        model, thread = FullDepth(told.model, told.threads, spins=told.spins), ThreadPoolExecutor(1)
         while True:
             batch = [await waiting.get()]
             while len(batch) < told.batch and not waiting.empty():

@@ -23,7 +23,7 @@ class Classify(BaseClassifer):
 
     def __init__(self, *, engine_args: EngineArgs) -> None:
         self.engine_args = engine_args
-        self.model = FullDepth(TOLD.model, TOLD.threads)
+        self.model = FullDepth(TOLD.model, TOLD.threads, spins=TOLD.spins)
 
     def encode_pre(self, sentences: list[str]) -> dict[str, np.ndarray]:
         """Tokenize."""

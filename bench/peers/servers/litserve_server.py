@@ -12,7 +12,7 @@ class Classify(ls.LitAPI):
         """Load the model in the worker."""
         del device
         told = read_settings()
-        self.model = FullDepth(told.model, told.threads)
+        self.model = FullDepth(told.model, told.threads, spins=told.spins)
 
     def decode_request(self, request: dict[str, str]) -> str:
         """The text."""

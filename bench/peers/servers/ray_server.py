@@ -15,7 +15,7 @@ def application(told: Settings) -> serve.Application:
     @serve.deployment(num_replicas=told.workers, max_ongoing_requests=4096)
     class Peer:
         def __init__(self) -> None:
-            self.model = FullDepth(told.model, told.threads)
+            self.model = FullDepth(told.model, told.threads, spins=told.spins)
 
         @serve.batch(max_batch_size=told.batch, batch_wait_timeout_s=told.wait)
         async def classify(self, texts: list[str]) -> list[str]:

@@ -11,7 +11,8 @@ PREFIX = "OFFRAMP_PEER_"
 class Settings:
     """Where the model lies, the port, texts in a batch at most, threads of a worker, and so on.
 
-    `wait` is the seconds that a batch waits to fill, `workers` how many copies of the model run.
+    `wait` is the seconds that a batch waits to fill, `workers` how many copies of the model run;
+    `spins` is whether their threads wait awake for the next product, as by ONNX Runtime's default.
 
     `model` is a directory with model.onnx, tokenizer.json and config.json.
     """
@@ -22,6 +23,7 @@ class Settings:
     threads: int
     wait: float
     workers: int
+    spins: bool
 
 
 def read_settings() -> Settings:
@@ -34,4 +36,5 @@ def read_settings() -> Settings:
         int(told["threads"]),
         float(told["wait"]),
         int(told["workers"]),
+        told["spins"] == str(True),
     )

@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
     def worker() -> Callable[..., object]:
         """Classifies with a model of its own."""
-        model = FullDepth(told.model, told.threads)
+        model = FullDepth(told.model, told.threads, spins=told.spins)
 
         @batch
         def classify(text: np.ndarray) -> dict[str, np.ndarray]:

@@ -58,12 +58,12 @@ def finetune(
         if interrupted():
             raise InterruptedRunError
 
-    with autocast(device, config):
-        taught = (
-            None
-            if teacher is None
-            else exit_logits(teacher.to(device), rows, device, read=read)[-1]
-        )
+    taught = None
+    if teacher is not None:
+        with autocast(device, config):
+            logits = exit_logits(teacher.to(device), rows, device, read=read)
+        taught = logits[-1].clone()  # or those of all exits would stay
+        del logits
     identity = fingerprint(config, rows, dev_rows, model, teacher)
     run = TrainingRun(model, config, rows, dev_rows, taught, device, saving, interrupted, identity)
     for progress in run.epochs():
