@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from fakes import FakeBackend, scheduler
 
+from offramp.scheduler.answers import AnswerFuture
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import DrainingError, QueueFullError, StepFailedError
@@ -82,12 +83,17 @@ async def test_cancelling_in_a_step_frees_the_slot_when_it_ends() -> None:
         assert [batch.stage for batch in backend.batches] == [0, 0]
 
 
+async def full(engine: Engine, backend: GatedBackend) -> list[AnswerFuture]:
+    """One request in a step that waits before its gate, one that fills a queue of one."""
+    running = engine.submit(SHALLOW, 8, TERMS, 0.0)
+    await backend.is_entered()
+    return [running, engine.submit(SHALLOW, 8, TERMS, 0.0)]
+
+
 async def test_room_is_given_in_turn_and_not_lost_on_who_left() -> None:
     core, backend = scheduler(slots=1, max_batch_rows=1, max_queue_requests=1), GatedBackend()
     async with running(core, backend) as engine:
-        held = [engine.submit(SHALLOW, 8, TERMS, 0.0)]
-        await backend.is_entered()
-        held.append(engine.submit(SHALLOW, 8, TERMS, 0.0))
+        held = await full(engine, backend)
         with pytest.raises(QueueFullError):
             engine.submit(SHALLOW, 8, TERMS, 0.0)
         order: list[int] = []
@@ -126,9 +132,7 @@ async def test_nobody_who_comes_again_and_again_takes_all_the_room() -> None:
 async def test_who_is_let_in_and_cancelled_at_once_passes_it_on() -> None:
     core, backend = scheduler(slots=1, max_batch_rows=1, max_queue_requests=1), GatedBackend()
     async with running(core, backend) as engine:
-        held = [engine.submit(SHALLOW, 8, TERMS, 0.0)]
-        await backend.is_entered()
-        held.append(engine.submit(SHALLOW, 8, TERMS, 0.0))
+        held = await full(engine, backend)
         waiting = [asyncio.ensure_future(engine.room()) for _ in range(2)]
         await asyncio.sleep(0)
         held[1].cancel()  # there is room, and the first is let in
