@@ -1,7 +1,9 @@
 """The lines of all stages together, and what could be run of each."""
 
 from collections.abc import Sequence
+from math import inf
 
+from offramp.scheduler.backend import TOKENS_OF
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.line import Line
@@ -124,11 +126,17 @@ class Lines:
         return ready
 
     def take(
-        self, stage: int, free_slots: int, free_workers: int = 1, urgent: Request | None = None
+        self,
+        stage: int,
+        free_slots: int,
+        free_workers: int = 1,
+        urgent: Request | None = None,
+        within: float = inf,
     ) -> list[Request]:
         """Cut a batch of a stage, with a request of it that is urgent.
 
-        Workers that would find nothing else get their share of it.
+        That has no more company than it can afford in a step that must end `within` seconds.
+        Workers that would find nothing else get their share of the line.
         """
         rows = self._config.max_batch_rows
         if stage == 0:
@@ -138,6 +146,10 @@ class Lines:
         line = self.of[stage]
         first = line.first
         taken = line.take(rows, self._step_tokens[stage], urgent)
+        while len(taken) > 1 and within < inf and self._seconds(stage, taken) > within:
+            kept = len(taken) // 2  # the urgent one is the first of them
+            line.push(taken[kept:])
+            del taken[kept:]
         if first in taken:
             self._ran[stage] = self.steps
         return taken
@@ -173,6 +185,10 @@ class Lines:
         longest = max(LONGEST_STAY, STAY_TURNS * len(self.of) * batches)
         admitted, stay = min(stays, key=lambda found: found[0])
         return stay if self.steps - admitted >= longest else None
+
+    def _seconds(self, stage: int, requests: Sequence[Request]) -> float:
+        """What a step of these is predicted to take."""
+        return self._cost.predict(stage, len(requests), sum(map(TOKENS_OF, requests)))
 
     def _rows(self, stage: int, waiting: int, free_slots: int) -> int:
         """Requests of a stage that fit one batch, if they are as long as its line's mean."""

@@ -188,7 +188,10 @@ class Scheduler:
                     self._look_at_delay(now)
                     return None, departures
                 stage = chosen
-                taken = self._lines.take(stage, self.slots.free, max(1, free), urgent)
+                within = inf
+                if urgent is not None:
+                    within = urgent.terms.deadline - self.config.deadline_margin - starts
+                taken = self._lines.take(stage, self.slots.free, max(1, free), urgent, within)
             predicted = self._predict(stage, taken)
             horizon = starts + predicted + self.config.deadline_margin
             fit = taken
