@@ -23,15 +23,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import uvloop
-from overhead import (
-    CLASSIFY,
-    ROOT,
-    InstantBackend,
-    cpu_seconds,
-    instant_config,
-    unary_calls,
-    unary_messages,
-)
+from callers import CLASSIFY, unary_calls, unary_messages
+from overhead import ROOT, InstantBackend, cpu_seconds, instant_config
 
 from offramp.cli.load.circumstances import circumstances, yardstick
 from offramp.cli.load.inputs import read_texts

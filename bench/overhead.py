@@ -23,12 +23,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
 import torch
 import uvloop
+from callers import CLASSIFY, stream_messages, stream_rate, unary_messages, unary_rate
 from pauses import LONG_STEP, LoopWatch, machine_pauses, steps
 
 from offramp.cli.load.circumstances import circumstances, yardstick
@@ -39,16 +40,9 @@ from offramp.scheduler.reading import Reading
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
 from offramp.server.garbage import settle
-from offramp.v1 import classification_pb2 as pb
-from offramp.v1 import classifier_service_pb2 as service_pb
 
 ROOT = Path(__file__).parents[1]
 CORES = os.cpu_count() or 1
-INPUTS_PER_MESSAGE = 32
-IN_FLIGHT = 64
-WINDOW_MESSAGES = 8
-CLASSIFY = "/offramp.v1.ClassifierService/ClassifyText"
-STREAM = "/offramp.v1.ClassifierService/StreamClassifyText"
 ECHO = "/echo.Echo/Echo"
 OURS, NOT_OURS, STOP = "ours", "not ours", "stop"
 """What the server's process is told: whose load follows, and when there is none."""
@@ -125,92 +119,6 @@ def cpu_seconds(process: int) -> float:
 def server_process(checkpoint: Path, pipe: Connection, profiled: bool) -> None:  # noqa: FBT001
     """Serve in a process of its own until told to stop."""
     uvloop.run(_serve(checkpoint, pipe, profiled=profiled))
-
-
-async def unary_calls(
-    address: str, method: str, messages: Sequence[bytes], seconds: float
-) -> tuple[int, float]:
-    """Calls answered with many under way, and the seconds until the last was.
-
-    Messages were made beforehand, answers stay bytes.
-    """
-    done = 0
-    async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary(method, _same, _same)
-        started = time.perf_counter()
-
-        async def worker(start: int) -> None:
-            nonlocal done
-            at = start
-            while time.perf_counter() - started < seconds:
-                await call(messages[at % len(messages)])
-                at += IN_FLIGHT
-                done += 1
-
-        await asyncio.gather(*(worker(start) for start in range(IN_FLIGHT)))
-        return done, time.perf_counter() - started
-
-
-async def unary_rate(address: str, method: str, messages: Sequence[bytes], seconds: float) -> float:
-    """Calls a second with many under way."""
-    calls, took = await unary_calls(address, method, messages, seconds)
-    return calls / took
-
-
-async def stream_rate(address: str, messages: Sequence[bytes], seconds: float) -> float:
-    """Texts a second answered over one stream that is never short of messages."""
-    answered = 0
-    async with grpc.aio.insecure_channel(address) as channel:
-        stream = channel.stream_stream(STREAM, _same, _same)()  # type: ignore[call-arg]
-        room = asyncio.Semaphore(WINDOW_MESSAGES)
-        started = time.perf_counter()
-
-        async def write() -> None:
-            at = 0
-            while time.perf_counter() - started < seconds:
-                await room.acquire()
-                await stream.write(messages[at % len(messages)])
-                at += 1
-            await stream.done_writing()
-
-        writer = asyncio.create_task(write())
-        credit = 0
-        while (answer := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-            count = len(
-                service_pb.StreamClassifyTextResponse.FromString(cast("bytes", answer)).results
-            )
-            answered += count
-            credit += count
-            while credit >= INPUTS_PER_MESSAGE:
-                credit -= INPUTS_PER_MESSAGE
-                room.release()
-        await writer
-        return answered / (time.perf_counter() - started)
-
-
-def _same(message: bytes) -> bytes:
-    return message
-
-
-def unary_messages(texts: Sequence[str]) -> list[bytes]:
-    """Requests of one text each."""
-    return [
-        service_pb.ClassifyTextRequest(inputs=[pb.TextInput(text=text)]).SerializeToString()
-        for text in texts
-    ]
-
-
-def stream_messages(texts: Sequence[str]) -> list[bytes]:
-    """Requests of a stream, full ones only."""
-    return [
-        service_pb.StreamClassifyTextRequest(
-            inputs=[
-                service_pb.CorrelatedInput(correlation_id=str(i), input=pb.TextInput(text=text))
-                for i, text in enumerate(texts[at : at + INPUTS_PER_MESSAGE])
-            ]
-        ).SerializeToString()
-        for at in range(0, len(texts) - INPUTS_PER_MESSAGE + 1, INPUTS_PER_MESSAGE)
-    ]
 
 
 async def _rounds(

@@ -12,7 +12,8 @@ from compare import parser
 from comparison import Comparison
 from measure import Bench, Subject
 from process import started
-from table import FULL_DEPTH, OURS, PAGE, filled, ratios, rivals_of, setting_of, settings, table
+from record import FULL_DEPTH, OURS, rivals_of, setting_of
+from table import PAGE, filled, ratios, settings, table
 from threshold import LOSS, of_equal_quality
 from tiny import tiny_checkpoint
 

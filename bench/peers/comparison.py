@@ -13,7 +13,7 @@ from bare import full_depth_labels
 from catalog import PEERS, Setting
 from environments import InstallError, exported
 from measure import CHECKED, Bench, Figures, Subject, ours, theirs
-from table import BFLOAT16, FULL_DEPTH, OURS, rate_of, rivals_of, setting_of
+from record import BFLOAT16, FULL_DEPTH, OURS, rate_of, rivals_of, setting_of
 from threshold import of_equal_quality
 
 from offramp.cli.load.circumstances import circumstances

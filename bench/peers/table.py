@@ -8,54 +8,31 @@ import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Any
 
-from catalog import PEERS, Setting
+from catalog import PEERS
 from environments import ROOT
+from record import (
+    FULL_DEPTH,
+    OURS,
+    Figures,
+    looks_of,
+    probes_of,
+    rate_of,
+    rivals_of,
+    saturation_of,
+    setting_of,
+    setting_tried,
+    tails_of,
+)
 
-from offramp.cli.load.saturation import Probe, bounded, sustained
+from offramp.cli.load.saturation import bounded
 
-OURS, FULL_DEPTH, BFLOAT16 = "offramp", "offramp, full depth", "offramp, bfloat16"
 OWED = "owed"
-CLOSE = 0.85
-"""Share of the best peer's saturation from which another may be the best in truth."""
-
 QUIET = 0.05
 """Share of the cores that others may use before it is told."""
 
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = {"peers": "peers.json", "mixed lengths": "peers_mixed.json"}
-Figures = dict[str, Any]
-
-
-def setting_of(record: Figures, name: str) -> tuple[Setting | None, float]:
-    """A peer's best setting of those tried and what it answered a second; none where it failed."""
-    best: tuple[Setting | None, float] = (None, 0.0)
-    for tried in record["tried"].get(name, []):
-        rate = 0.0 if "failed" in tried else tried["answered_per_second"]
-        if rate > best[1] and not (record["padded"] and tried["batch"] == 1):
-            best = _setting(tried), rate
-    return best
-
-
-def looks_of(record: Figures, name: str) -> list[Figures]:
-    """What was measured of a server in turn with others; else its first look."""
-    in_turn = [done[name] for done in record["rounds"] if name in done]
-    return in_turn or [record["served"][name]] if name in record["served"] else []
-
-
-def rate_of(record: Figures, name: str) -> float:
-    """Median saturation of a server, texts a second."""
-    rates = list(map(_saturation, looks_of(record, name)))
-    return statistics.median(rates) if rates else 0.0
-
-
-def rivals_of(record: Figures) -> list[str]:
-    """Peers that by their first look may be the best, the highest saturation first."""
-    first = {name: _saturation(look) for name, look in record["served"].items() if name in PEERS}
-    least = CLOSE * max(first.values(), default=0.0)
-    close = [name for name, rate in first.items() if rate and rate >= least]
-    return sorted(close, key=partial(rate_of, record), reverse=True)
 
 
 def table(record: Figures) -> str:
@@ -103,7 +80,8 @@ def settings(record: Figures) -> str:
     for name, tries in record["tried"].items():
         best, _ = setting_of(record, name)
         rates = "; ".join(
-            f"{_setting(tried)}: {tried.get('answered_per_second', 0.0):.0f}" for tried in tries
+            f"{setting_tried(tried)}: {tried.get('answered_per_second', 0.0):.0f}"
+            for tried in tries
         )
         lines.append(f"| {name} {_version(name)} | {best or 'did not start'} | {rates} |")
     return "\n".join(lines)
@@ -136,13 +114,13 @@ def _line(record: Figures, name: str) -> str:
     alone = [part["one_in_flight"]["p50"] for part in looks]
     over = [part["one_in_flight"]["p50"] / part["bare_forward"]["p50_ms"] for part in looks]
     cost = [part["cpu_ms_per_answer"] for part in looks]
-    rates, probes = list(map(_saturation, looks)), list(map(_probes, looks))
+    rates, probes = list(map(saturation_of, looks)), list(map(probes_of, looks))
     told = _spread(rates, ".0f")
     if rates and not any(rates):
         told = f"below {min(probe.rate for look in probes for probe in look):.0f}"
     elif not all(map(bounded, probes)):
         told = f"at least {told}"
-    tails = [_spread(_tails(record, name, pattern), ".0f") for pattern in ("poisson", "bursty")]
+    tails = [_spread(tails_of(record, name, pattern), ".0f") for pattern in ("poisson", "bursty")]
     setting = f", {setting_of(record, name)[0]}" if name in PEERS else ""
     figures = (_spread(alone, ".1f"), _spread(over, ".2f"), _spread(cost, ".1f"))
     return f"| {name}{setting} | {' | '.join((*figures, told, *tails))} |"
@@ -152,39 +130,18 @@ def _compared(what: str, rivals: Sequence[str], over: Callable[[str], str], aske
     return f"| {what} | {' | '.join(map(over, rivals))} | {asked} |"
 
 
-def _setting(tried: Figures) -> Setting:
-    names = ("batch", "threads", "wait", "workers", "spins")
-    return Setting(**{name: tried[name] for name in names if name in tried})
-
-
 def _busy(record: Figures, name: str) -> float:
     parts = [*looks_of(record, name), *(done[name] for done in record["tails"] if name in done)]
     return max((part.get("others_busy") or 0.0 for part in parts), default=0.0)
 
 
-def _probes(look: Figures) -> list[Probe]:
-    """The rates that were tried in a look for a server's saturation."""
-    probes = look["saturation"]["probes"] if "saturation" in look else []
-    return [Probe(**probe) for probe in probes]
-
-
-def _saturation(look: Figures) -> float:
-    return sustained(_probes(look))
-
-
-def _tails(record: Figures, name: str, pattern: str) -> list[float]:
-    """The p99 of each look; infinite where a hundredth or more was not answered."""
-    looks = [done[name][pattern] for done in record["tails"] if name in done]
-    return [inf if look["p99"] is None else look["p99"] for look in looks]
-
-
 def _over(record: Figures, name: str, other: str) -> str:
     """Ours over a peer's saturation, of rounds in which both were measured, in turn."""
     pairs = [(done[name], done[other]) for done in record["rounds"] if {name, other} <= set(done)]
-    found = [(_saturation(mine), _saturation(peer)) for mine, peer in pairs]
+    found = [(saturation_of(mine), saturation_of(peer)) for mine, peer in pairs]
     if not found or not all(mine and peer for mine, peer in found):
         return OWED
-    known = [all(bounded(_probes(look)) for look in looks) for looks in zip(*pairs, strict=True)]
+    known = [all(bounded(probes_of(look)) for look in looks) for looks in zip(*pairs, strict=True)]
     bound = {(True, True): "", (False, True): "at least ", (True, False): "at most "}
     ratios = [mine / peer for mine, peer in found]
     return f"{bound.get((known[0], known[1]), 'some ')}{_spread(ratios, '.2f')}"
@@ -192,7 +149,7 @@ def _over(record: Figures, name: str, other: str) -> str:
 
 def _tail_over(record: Figures, pattern: str, other: str) -> str:
     """Ours over a peer's p99, of rounds in turn."""
-    mine, peer = (_tails(record, name, pattern) for name in (OURS, other))
+    mine, peer = (tails_of(record, name, pattern) for name in (OURS, other))
     if not (mine and peer):
         return OWED
     pairs = zip(mine, peer, strict=True)

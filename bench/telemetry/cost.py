@@ -35,8 +35,7 @@ import uvloop
 from variants import ROOT, Server, running
 
 sys.path.append(str(ROOT / "tests"))
-from collector import collecting
-from overhead import (
+from callers import (
     CLASSIFY,
     INPUTS_PER_MESSAGE,
     stream_messages,
@@ -44,6 +43,7 @@ from overhead import (
     unary_messages,
     unary_rate,
 )
+from collector import collecting
 
 OFF = "off"
 RESAMPLES = 2000
