@@ -41,8 +41,9 @@ class Deadlines:
     @property
     def most_urgent(self) -> Request | None:
         """Whose deadline is next of those in a line who need what only a step can give."""
-        if not self.held:
-            return None
+        first = self._heap.first() if self.held else None
+        if first is None or _needs_a_step(first[2]):
+            return first and first[2]
         entries = list(islice(self._heap.leaving(), LOOKED))
         for entry in entries:
             self._heap.restore(entry)
