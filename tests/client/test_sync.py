@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -206,6 +207,17 @@ async def test_an_iterable_that_raises_ends_the_stream(service: WordService) -> 
             next(answers)
 
     await use(service, program)
+
+
+async def test_a_clients_timeout_bounds_its_calls_and_no_stream(service: WordService) -> None:
+    def program(client: Client) -> None:
+        client.classify("easy")
+        list(client.classify_many(["easy"]))
+        list(client.classify_many(["easy"], timeout=PATIENCE))
+
+    await use(service, program)
+    deadlines = [batch.requests[0].terms.deadline for batch in service.backend.batches]
+    assert [deadline < inf for deadline in deadlines] == [True, False, True]
 
 
 async def test_threads_share_a_client(service: WordService) -> None:

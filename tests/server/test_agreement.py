@@ -78,6 +78,42 @@ def test_the_guard_is_full_depth_where_nothing_less_keeps_the_promise() -> None:
     assert agreement.guard == 1.0
 
 
+def test_nothing_is_concluded_from_few_samples() -> None:
+    agreement, found = Agreement(POINTS, window=80), list[bool]()
+    for _ in range(10):
+        agreement.add(SURE_AND_WRONG, 0.8)
+        found.append(drifts(agreement))
+    assert found == [False] * 9 + [True]
+
+
+def test_the_guard_does_not_fall_while_there_is_drift() -> None:
+    agreement = Agreement(POINTS, window=16)
+    for _ in range(16):
+        agreement.add(readings((0, 0.95), (0, 0.95), (1, 0.6)), 0.8)
+    assert agreement.guard == 1.0
+    for _ in range(16):
+        agreement.add(SURE_AND_WRONG, 0.8)
+    assert drifts(agreement)
+    assert agreement.guard == 1.0
+
+
+def test_a_guard_below_what_was_asked_changes_nothing_for_it() -> None:
+    agreement = Agreement(POINTS, window=80)
+    for _ in range(60):  # wrong from .92, right from the .95 that they asked for
+        agreement.add(readings((0, 0.93), (1, 0.97), (1, 0.9)), 0.95)
+    for _ in range(20):
+        agreement.add(SURE_AND_WRONG, 0.8)
+    assert drifts(agreement)
+    assert agreement.guard == 0.92
+
+
+def test_a_score_at_the_threshold_is_enough_to_leave() -> None:
+    agreement = Agreement(POINTS)
+    agreement.add(readings((0, 0.8), (1, 0.9), (1, 0.9)), 0.8)
+    assert agreement.interval is not None
+    assert agreement.interval.share == 0.0
+
+
 def test_no_false_alarm_at_the_promised_agreement() -> None:
     draw = random.Random(0)
     agreement = Agreement(POINTS, window=400)

@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from offramp.server import drain
-from offramp.server.drain import OpenCalls, stop_server
+from offramp.server.drain import OpenCalls, ending, stop_server
 
 LONG = 60.0
 
@@ -60,6 +60,16 @@ async def test_calls_that_handlers_have_are_waited_for_and_none_is_cut_short() -
         await task
     await asyncio.wait_for(stop, LONG / 2)
     assert server.stops == [LONG, 0]
+
+
+async def test_a_stream_that_ends_leaves_nobody_to_wait_for_the_drain() -> None:
+    async def behavior(request: object, context: object) -> None:
+        del request, context
+
+    before = asyncio.all_tasks()
+    await ending(behavior, asyncio.Event())(None, None)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_server_that_stops_at_once_is_told_once() -> None:

@@ -41,3 +41,25 @@ def test_scores_from_slot_to_slot_are_those_of_one_pass(kind: RuleKind, tmp_path
             batch = Batch(stage, tuple(requests[i] for i in part), 0.0)
             scores = [reading.score for reading in backend.run(batch)]
             assert scores == pytest.approx(expected[stage, part].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(RuleKind))
+def test_an_exit_that_nobody_reads_counts_for_those_after_it(
+    kind: RuleKind, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
+    rule = ExitRule(kind, (1.0,) * 3)
+    checkpoint = checkpoint.with_calibration(replace(checkpoint.calibration, rule=rule))
+
+    def score(*, early: bool) -> float:
+        """At the last exit, with the early ones read or not."""
+        backend = TorchBackend(checkpoint, 1, torch.device("cpu"))
+        request = fakes.request(tokens=3)
+        request.payload, request.slot = Tokens.of((4, 5, 6)), 0
+        for stage in range(2):
+            said = backend.run(Batch(stage, (request,), 0.0, reads=early))
+            assert len(said) == early
+        (last,) = backend.run(Batch(2, (request,), 0.0))
+        return last.score
+
+    assert score(early=False) == score(early=True)

@@ -1,6 +1,10 @@
-"""The server's error table and the client's are inverse."""
+"""The server's error table and the client's are inverse; what failed unlike is told one by one."""
+
+from pathlib import Path
 
 import pytest
+from service import word_service
+from wire import reason, unary, wire
 
 from offramp.client import errors as client_errors
 from offramp.scheduler.errors import DeadlineUnreachableError, DrainingError, QueueFullError
@@ -54,3 +58,10 @@ def test_of_very_many_models_some_are_told() -> None:
 
 def test_the_client_knows_no_other_reasons() -> None:
     assert client_errors.REASONS.keys() == {row.reason for row in (*TABLE.values(), UNEXPECTED)}
+
+
+async def test_inputs_of_a_message_that_fail_unlike_have_each_its_own_error(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        response = await raw.classifier.ClassifyText(unary("", "poison"))
+        errors = [result.error for result in response.results]
+        assert list(map(reason, errors)) == ["INVALID_REQUEST", "STEP_FAILED"]

@@ -124,10 +124,23 @@ async def test_who_abandons_a_stream_leaves_nothing_behind(
         if running:
             await service.backend.is_plugged()
         await answers.aclose()
-        service.backend.unplug()
+        await eventually(lambda: not stream_tasks() and service.held[0] == 0)
+        service.backend.unplug()  # only now: what was not cancelled would end by itself
         await eventually(lambda: service.scheduler.idle and service.held == (0, 0))
-        await eventually(lambda: not stream_tasks())
+        if running:
+            assert service.backend.batches[-1].stage == 0  # the step that was under way
         assert (await service.client.classify("easy")).label == "yes"
+
+
+async def test_a_text_of_a_stream_has_its_own_time_of_arrival(tmp_path: Path) -> None:
+    async with word_service(tmp_path) as service, wire(service.address) as raw:
+        call = raw.classifier.StreamClassifyText()  # type: ignore[call-arg]
+        for name in ("first", "second"):
+            await call.write(streamed([(name, "easy")]))
+            await call.read()
+        await call.done_writing()
+        first, second = [batch.requests[0].arrived for batch in service.backend.batches]
+        assert first < second
 
 
 async def test_an_iterable_that_raises_ends_the_stream_after_what_it_gave(tmp_path: Path) -> None:

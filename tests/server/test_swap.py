@@ -25,6 +25,7 @@ from offramp.scheduler.request import Terms
 from offramp.server.app import App, swap_whenever
 from offramp.server.config import Limits, ServerConfig
 from offramp.server.garbage import release, settle
+from offramp.server.served import Admissions
 from offramp.server.telemetry.setup import configure
 
 OLD, NEW = ("no", "yes"), ("bad", "good")
@@ -127,6 +128,17 @@ async def test_who_holds_the_old_one_for_too_long_is_told_to_come_again(tmp_path
         with pytest.raises(DrainingError):
             old.engine.submit("tokens", 1, Terms(0.5, 0, 2), 0.0)
     await app.stop()
+
+
+async def test_a_swap_waits_for_the_last_of_those_who_looked_the_old_one_up() -> None:
+    admissions = Admissions()
+    with admissions:
+        with admissions:
+            over = asyncio.ensure_future(admissions.over(PATIENCE))
+            await asyncio.sleep(0)
+        done, _ = await asyncio.wait([over], timeout=0.01)
+        assert not done
+    await over
 
 
 @pytest.mark.parametrize("waits_for", ["window", "room"])

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Never, cast
 
 import pytest
 import torch
@@ -19,11 +22,13 @@ from service import PATIENCE, WordBackend, eventually, word_service
 from tiny import tiny_checkpoint
 
 from offramp.client import AsyncClient, OfframpError, ServerFailedError
-from offramp.model.checkpoint import Checkpoint
+from offramp.model.checkpoint import Checkpoint, load_checkpoint
+from offramp.scheduler.errors import StepFailedError
 from offramp.server import vitals
 from offramp.server.app import App
 from offramp.server.config import Limits, ServerConfig
-from offramp.server.vitals import ModelLostError
+from offramp.server.served import ServedModel
+from offramp.server.vitals import ModelLostError, fails, hangs
 
 KNOWN = 16
 """Tokens of what the model is tested with, more than any text here has."""
@@ -147,8 +152,9 @@ async def test_a_model_that_recovers_serves_on(tmp_path: Path) -> None:
         await eventually(lambda: service.backend.batches[-1].stage == 2)
         assert (await service.client.classify("fine")).label == "yes"
         before = known_steps(service.backend)
-        await asyncio.sleep(10 * vitals.LOOK)
+        await asyncio.sleep(1.5 * vitals.HANGING * vitals.LOOK)
         assert known_steps(service.backend) == before  # nothing is asked of a model that works
+        assert (await service.client.classify("fine")).label == "yes"  # which is idle, not lost
 
 
 async def test_inputs_that_fail_are_no_sign_of_it(tmp_path: Path) -> None:
@@ -170,6 +176,71 @@ async def test_a_step_that_takes_long_is_waited_for(tmp_path: Path) -> None:
         service.backend.seconds = 3 * vitals.LOOK
         answers = [answer async for answer in service.client.classify_many(texts)]
         assert {answer.label for answer in answers} == {"yes"}
+
+
+class LookedAtForLongError(Exception):
+    """Twice as often as it takes to find a step that hangs."""
+
+
+def due_at(times: Iterable[float]) -> ServedModel:
+    """A model whose step is due at the first time at the first look, and so on."""
+    coming = iter(times)
+
+    class Engine:
+        @property
+        def due(self) -> float:
+            with suppress(StopIteration):
+                return next(coming)
+            raise LookedAtForLongError
+
+    return cast(
+        "ServedModel", SimpleNamespace(engine=Engine(), checkpoint=SimpleNamespace(name=""))
+    )
+
+
+@pytest.mark.parametrize(
+    ("due", "ends"),
+    [
+        pytest.param(lambda _: inf, LookedAtForLongError, id="idle"),
+        pytest.param(lambda _: 1000.0, LookedAtForLongError, id="not due yet"),
+        pytest.param(lambda look: look - 1000.0, LookedAtForLongError, id="late, one by one"),
+        pytest.param(lambda _: -1000.0, ModelLostError, id="the same for ever"),
+    ],
+)
+async def test_only_a_step_that_stays_overdue_hangs(
+    due: Callable[[int], float], ends: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals, "LOOK", 0.0)
+    now = time.monotonic()
+    with pytest.raises(ends):
+        await hangs(due_at(now + due(look) for look in range(2 * vitals.HANGING)))
+
+
+async def test_a_known_input_waits_for_room_and_is_not_refused(tmp_path: Path) -> None:
+    checkpoint, asked = load_checkpoint(tiny_checkpoint(tmp_path / "words")), list[str]()
+
+    class Engine:
+        async def room(self) -> None:
+            asked.append("room")
+
+        async def submit(self, *_: object) -> Never:
+            asked.append("submit")
+            raise StepFailedError(RuntimeError())
+
+    class Failing:
+        engine = Engine()
+        failures = 0
+
+        def __init__(self) -> None:
+            self.checkpoint = checkpoint
+
+    model = Failing()
+    looking = asyncio.ensure_future(fails(cast("ServedModel", model)))
+    await asyncio.sleep(0)  # until it knows how many failed before
+    model.failures = 1
+    with pytest.raises(ModelLostError, match="read before"):
+        await looking
+    assert asked == ["room", "submit"] * vitals.FAILING
 
 
 HANGING_SERVER = """
