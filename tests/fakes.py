@@ -1,6 +1,8 @@
 """Stand-ins for the model: readings that are known in advance, in no time."""
 
-from collections.abc import Sequence
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from offramp.scheduler.backend import Batch
@@ -11,6 +13,9 @@ from offramp.scheduler.reading import Reading
 from offramp.scheduler.relief import Relief
 from offramp.scheduler.request import DeadlineAction, Departure, Priority, Request, Terms
 from offramp.scheduler.scheduler import Scheduler
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting."""
 
 
 def scheduler(
@@ -52,6 +57,35 @@ def read(of: Request, stage: int) -> Reading:
     return Reading(0, confidence, (confidence, 1 - confidence))
 
 
+def teach(core: Scheduler, seconds: Mapping[int, float]) -> Scheduler:
+    """The scheduler, which now knows what a step of one request takes, by its tokens."""
+    for stage in range(core.config.stages):
+        for tokens, long in seconds.items():
+            core.cost.observe(stage, 1, tokens, long)
+    return core
+
+
+def cut(core: Scheduler, now: float) -> Batch:
+    """The batch that is cut now; nobody leaves before it."""
+    batch, left = core.next_batch(now)
+    assert batch is not None
+    assert not left
+    return batch
+
+
+def complete(core: Scheduler, batch: Batch, now: float, *, learn: bool = True) -> list[Departure]:
+    """Who leaves after a step of fake requests that ends now."""
+    readings = [read(one, batch.stage) for one in batch.requests] if batch.reads else []
+    return core.complete(batch, readings, now, learn=learn)
+
+
+def step(core: Scheduler, now: float, seconds: float = 1.0) -> Batch:
+    """The batch that is cut now and runs so long."""
+    batch = cut(core, now)
+    complete(core, batch, now + seconds)
+    return batch
+
+
 class FakeBackend:
     """Reads fake requests; fails batches that hold a poisonous one (confidence below 0)."""
 
@@ -65,3 +99,34 @@ class FakeBackend:
         if any(reading.confidence < 0 for reading in readings):
             raise RuntimeError("poison")
         return readings
+
+
+class GatedBackend(FakeBackend):
+    """Fake readings, once the gate is open; `entered` says that a step waits before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.entered = threading.Event(), threading.Event()
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        """As a FakeBackend, when the gate is open."""
+        self.entered.set()
+        assert self.gate.wait(PATIENCE)
+        return super().run(batch)
+
+    async def is_entered(self) -> None:
+        """Return when a step waits before the gate."""
+        assert await asyncio.to_thread(self.entered.wait, PATIENCE)
+
+
+class Where(FakeBackend):
+    """Notes the thread of each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+
+    def run(self, batch: Batch) -> Sequence[Reading]:
+        """As a FakeBackend."""
+        self.threads.append(threading.current_thread().name)
+        return super().run(batch)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from offramp.scheduler.cost import CostModel
+from offramp.scheduler.cost import SURE, CostModel
 
 
 def beyond_the_caches(tokens: int) -> float:
@@ -79,3 +79,23 @@ def test_rows_count_beside_tokens() -> None:
         rows = chance.randint(1, 16)
         model.observe(0, rows, 256, 10 + 2 * rows)
     assert model.predict(0, 16, 256) - model.predict(0, 1, 256) > 15
+
+
+def test_no_step_is_predicted_to_take_nothing_however_much_rows_cost() -> None:
+    model = CostModel(1)
+    for at in range(400):
+        rows = at % 16
+        model.observe(0, 1 + rows, 256, 1 + 2 * rows)
+    assert model.predict(0, 1, 256) > 0
+    assert model.predict(0, 0, 64) > 0
+
+
+def test_a_size_seen_too_seldom_is_not_the_best_step() -> None:
+    model = taught([64, 256])
+    for _ in range(SURE - 2):
+        model.observe(0, 1, 16, 0.01)
+    assert model.best_tokens(0, 256) == 256
+
+
+def test_the_best_step_is_none_that_is_too_long() -> None:
+    assert taught([8, 64, 256, 512]).best_tokens(0, 128) == 128

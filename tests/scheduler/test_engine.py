@@ -1,14 +1,13 @@
 """The engine on a real event loop with a fake backend: what it tells and whom it runs first."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
 import pytest
-from fakes import FakeBackend, request, scheduler
+from fakes import FakeBackend, Where, request, scheduler
 
 from offramp.scheduler.backend import Batch
 from offramp.scheduler.engine import Engine
@@ -113,19 +112,6 @@ async def test_who_waits_for_room_leaves_some_to_who_does_not() -> None:
         assert len(await asyncio.gather(*waiting, *hurried)) == 22
         engine.stop()
         await engine_task
-
-
-class Where(FakeBackend):
-    """Notes the thread of each step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.threads: list[str] = []
-
-    def run(self, batch: Batch) -> Sequence[Reading]:
-        """As a FakeBackend."""
-        self.threads.append(threading.current_thread().name)
-        return super().run(batch)
 
 
 @pytest.mark.parametrize(("at_once", "prefix"), [(0.0, "far"), (1.0, "MainThread")])

@@ -2,41 +2,22 @@
 
 import asyncio
 import random
-import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
-from fakes import FakeBackend, scheduler
+from fakes import PATIENCE, FakeBackend, GatedBackend, scheduler
 
 from offramp.scheduler.answers import AnswerFuture
-from offramp.scheduler.backend import Batch
+from offramp.scheduler.deliveries import AT_A_TIME
 from offramp.scheduler.engine import Engine
 from offramp.scheduler.errors import DrainingError, QueueFullError, StepFailedError
-from offramp.scheduler.reading import Reading
 from offramp.scheduler.request import Answer, Terms
 from offramp.scheduler.scheduler import Scheduler
 
 TERMS = Terms(threshold=0.8, min_exit=0, max_exit=99)
 SHALLOW, DEEP, POISON = (0.9, 0.9, 0.9), (0.1, 0.2, 0.3), (-1.0, -1.0, -1.0)
-PATIENCE = 30.0
-
-
-class GatedBackend(FakeBackend):
-    """Fake readings, once the gate is open; `entered` says that a step waits before it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate, self.entered = threading.Event(), threading.Event()
-
-    def run(self, batch: Batch) -> Sequence[Reading]:
-        self.entered.set()
-        assert self.gate.wait(PATIENCE)
-        return super().run(batch)
-
-    async def is_entered(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, PATIENCE)
 
 
 @asynccontextmanager
@@ -152,3 +133,11 @@ async def test_after_stop_nothing_new_is_taken_and_what_is_held_is_answered() ->
             engine.submit(SHALLOW, 8, TERMS, 0.0)
         backend.gate.set()
         assert [(await future).exit for future in held] == [2] * 5
+
+
+async def test_after_stop_all_are_told_however_many_leave_together() -> None:
+    rows = 5 * AT_A_TIME
+    core = scheduler(max_batch_rows=rows, slots=rows, max_batch_tokens=16 * rows)
+    async with running(core, FakeBackend()) as engine:
+        futures = [engine.submit(SHALLOW, 8, TERMS, 0.0) for _ in range(rows)]  # in one step
+    assert [future.done() for future in futures] == [True] * rows

@@ -85,3 +85,11 @@ def test_a_queue_that_takes_longer_than_its_work_is_learned() -> None:
         assert batch is not None
     core.complete(batch, [fakes.read(one, 0) for one in batch.requests], now + 1.0)
     assert core.admission.correction > before
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_what_a_step_took_is_learned_unless_it_ran_elsewhere(*, learn: bool) -> None:
+    core = fakes.teach(fakes.scheduler(), {8: 1.0})
+    core.submit(fakes.request(), 0.0)
+    fakes.complete(core, fakes.cut(core, 0.0), 1.5, learn=learn)
+    assert (core.cost.predict(0, 1, 8) > 1.0) is learn

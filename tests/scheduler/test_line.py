@@ -37,3 +37,8 @@ def test_a_step_as_good_as_full_looks_for_nobody() -> None:
     assert line.take(10, 10 * HARDLY) == requests[:1]
     line, requests = line_of(10 * HARDLY - 11, 20, 5)
     assert line.take(10, 10 * HARDLY) == [requests[0], requests[2]]
+
+
+def test_an_urgent_one_takes_its_part_of_the_room() -> None:
+    line, requests = line_of(8, 8, 8, 8)
+    assert line.take(10, 16, requests[2]) == [requests[2], requests[0]]
