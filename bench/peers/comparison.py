@@ -22,6 +22,9 @@ from offramp.cli.load.inputs import read_texts
 TAIL_LOAD = 0.8
 """Share of the best peer's saturation at which tails are measured."""
 
+DRIFT = 0.05
+"""A rate for tails is that of the best peer's saturation within this share, as looks are added."""
+
 Part = tuple[str, Callable[[], None]]
 
 
@@ -104,7 +107,7 @@ class Comparison:
         yield from self._in_turn("rounds", names, self.args.rounds, self._look)
         best, *_ = rivals = rivals_of(self.record)
         rate = TAIL_LOAD * rate_of(self.record, best)
-        if self.record.get("tails_rate") != rate:
+        if abs(self.record.get("tails_rate", 0.0) / rate - 1) > DRIFT:
             self.record |= {"tails": [], "tails_rate": rate}
         yield from self._in_turn("tails", (*rivals, OURS), self.args.tails, self._tail)
 
