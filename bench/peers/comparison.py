@@ -106,8 +106,10 @@ class Comparison:
             self.record["rounds"] = []
         yield from self._in_turn("rounds", names, self.args.rounds, self._look)
         best, *_ = rivals = rivals_of(self.record)
-        rate = TAIL_LOAD * rate_of(self.record, best)
-        if abs(self.record.get("tails_rate", 0.0) / rate - 1) > DRIFT:
+        if not (rate := TAIL_LOAD * rate_of(self.record, best)):
+            return
+        drifted = abs(self.record.get("tails_rate", 0.0) / rate - 1) > DRIFT
+        if drifted or any(set(done) != {*rivals, OURS} for done in self.record["tails"]):
             self.record |= {"tails": [], "tails_rate": rate}
         yield from self._in_turn("tails", (*rivals, OURS), self.args.tails, self._tail)
 

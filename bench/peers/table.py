@@ -149,10 +149,11 @@ def _over(record: Figures, name: str, other: str) -> str:
 
 def _tail_over(record: Figures, pattern: str, other: str) -> str:
     """Ours over a peer's p99, of rounds in turn."""
-    mine, peer = (tails_of(record, name, pattern) for name in (OURS, other))
-    if not (mine and peer):
+    both = [done for done in record["tails"] if {OURS, other} <= set(done)]
+    if not both:
         return OWED
-    pairs = zip(mine, peer, strict=True)
+    in_turn = record | {"tails": both}
+    pairs = zip(*(tails_of(in_turn, name, pattern) for name in (OURS, other)), strict=True)
     return _spread([inf if own == inf else own / theirs for own, theirs in pairs], ".2f")
 
 

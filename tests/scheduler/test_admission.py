@@ -23,7 +23,7 @@ def test_there_is_room_to_spare_in_three_quarters_of_its_tokens() -> None:
     core = fakes.scheduler(max_queue_tokens=32)
     spare: list[bool] = []
     for _ in range(4):
-        spare.append(core.has_room_to_spare)
+        spare.append(core.spare_places > 0)
         core.submit(fakes.request(), 0.0)
     assert spare == [True, True, True, False]
 

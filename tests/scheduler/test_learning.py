@@ -29,6 +29,32 @@ def test_sizes_taught_smallest_first_are_known_at_once() -> None:
     assert model.best_tokens(0, 128) == 128
 
 
+def test_the_first_step_between_two_sizes_is_no_outlier() -> None:
+    model = CostModel(1)
+    for _ in range(5):
+        for rows in (1, 64):
+            model.observe(0, rows, rows, FIXED + rows)
+    expected = model.predict(0, 16, 16)
+    model.observe(0, 16, 16, 1e-6)
+    assert model.predict(0, 16, 16) >= expected / 2
+    model.observe(0, 512, 512, 1e-6)
+    assert model.predict(0, 512, 512) >= (FIXED + 64) / 2
+
+
+@pytest.mark.parametrize("correction", [0.1, 0.5, 1.0, 2.0])
+def test_a_wait_for_a_batch_or_more_is_learned_whatever_was_learned_before(
+    correction: float,
+) -> None:
+    admission = backlogged().admission
+    admission.price()
+    admission.correction = correction
+    batch = correction * 64 * admission.rate(0)
+    admission.learn(0.9 * batch, 100.0)
+    assert admission.correction == correction
+    admission.learn(1.1 * batch, 100.0)
+    assert admission.correction > correction
+
+
 def test_now_and_then_steps_of_any_size_are_tried() -> None:
     cost = CostModel(1)
     for _ in range(12):

@@ -28,7 +28,7 @@ def backlog(core: Scheduler, others: int, deadline: float) -> Request:
 
 
 @pytest.mark.parametrize(
-    ("deadline", "company"), [(0.0035, 0), (0.011, 7), (0.019, 15), (0.04, 31)]
+    ("deadline", "company"), [(0.0035, 0), (0.0111, 8), (0.0191, 16), (0.04, 31)]
 )
 def test_it_has_no_more_company_than_its_deadline_allows(deadline: float, company: int) -> None:
     core = taught()
@@ -47,7 +47,7 @@ def test_ahead_of_a_step_that_runs_it_counts_from_the_end_of_that() -> None:
         core.submit(fakes.request(), 0.0)
     runs, _ = core.next_batch(0.0)
     assert runs is not None
-    urgent = backlog(core, 31, runs.predicted + 0.011)
+    urgent = backlog(core, 31, runs.predicted + 0.0101)
     batch, left = core.next_batch(0.0)
     assert batch is not None
     assert not left

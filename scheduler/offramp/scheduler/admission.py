@@ -79,7 +79,8 @@ class Admission:
     def learn(self, predicted: float, actual: float) -> None:
         """Compare the seconds until a first stage with what `delay` said of them."""
         full = min(self._tokens, self._rows * (self._length or self._tokens))
-        if predicted > 0 and predicted * self._workers >= full * self._rates[0]:
+        batch = self.correction * full * self._rates[0] / self._workers
+        if 0 < predicted >= batch:
             right = self.correction * min(max(actual / predicted, 0.5), 2.0)
             self.correction += MEMORY * (min(max(right, LEAST), MOST) - self.correction)
 

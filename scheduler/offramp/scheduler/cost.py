@@ -7,13 +7,12 @@ after the knots. So a time per token that rises again beyond the caches shows, a
 finds the step size of least time per token.
 
 Two things keep it steady. A step counts as at most `CLIP` times longer or shorter than predicted,
-so one outlier moves a knot by little; but the first of a size may be as short as it was, for beyond
-the knots a guess in proportion knows nothing of what a step costs whatever its size. And the knots
-of a stage share a *pace*, the recent mean of actual over predicted: when another process takes a
-core, a few steps of any size correct the prediction of all sizes, those long unseen included. A
-pace that lasts becomes that of the knots that are seen; the others are as before again. It fades,
-for nothing else tells it from them, and of noise alone the one would fall for ever as the others
-rise.
+so one outlier moves a knot by little; but the first beyond all knots may be much shorter, for a
+guess in proportion knows nothing of what a step costs whatever its size. And the knots of a stage
+share a *pace*, the recent mean of actual over predicted: when another process takes a core, a few
+steps of any size correct the prediction of all sizes, those long unseen included. A pace that lasts
+becomes that of the knots that are seen; the others are as before again. It fades, for nothing else
+tells it from them, and of noise alone the one would fall for ever as the others rise.
 """
 
 from bisect import bisect_left
@@ -78,10 +77,11 @@ class StageCost:
         predicted = self._paced(expected, usual, rows)
         size = round(2 * log2(tokens))
         at = bisect_left(self._sizes, size)
-        new = at == len(self._sizes) or self._sizes[at] != size
+        beyond = at == len(self._sizes)
         if predicted:
-            seconds = min(max(seconds, 0.0 if new else predicted / CLIP), predicted * CLIP)
-        if new:
+            least = self._pace * self._line[-1].seconds if beyond else predicted
+            seconds = min(max(seconds, min(least, predicted) / CLIP), predicted * CLIP)
+        if beyond or self._sizes[at] != size:
             # A guess at what was never seen teaches nothing of the pace.
             self._sizes.insert(at, size)
             self._line.insert(at, Knot(rows, tokens, seconds / self._pace))

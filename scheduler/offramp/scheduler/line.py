@@ -1,6 +1,6 @@
 """The line of requests ready for one stage, in the order in which they should run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from offramp.scheduler.heap import Entry, RequestHeap
@@ -45,10 +45,17 @@ class Line:
         self._heap.remove(request)
         self._count((request,), -1)
 
-    def take(self, max_rows: int, max_tokens: int, urgent: Request | None = None) -> list[Request]:
+    def take(
+        self,
+        max_rows: int,
+        max_tokens: int,
+        urgent: Request | None = None,
+        affords: Callable[[int, int], bool] | None = None,
+    ) -> list[Request]:
         """Take the first in line and, in order, whoever else fits; before all one that is urgent.
 
         The first goes even if it is longer than `max_tokens`, so nobody is passed over for ever.
+        An urgent one has no more company than `affords`, of rows and tokens together, lets it.
         One that does not fit keeps its place and does not hold up shorter ones behind it. After
         some of these the search ends, or when what is left is hardly room, so that a cut costs
         little more than its batch.
@@ -65,7 +72,10 @@ class Line:
         for entry in entries:
             request = entry[2]
             tokens = request.tokens
-            if tokens <= room or not taken:
+            fits = tokens <= room
+            if fits and affords is not None:
+                fits = affords(len(taken) + 1, max_tokens - room + tokens)
+            if fits or not taken:
                 taken.append(request)
                 room -= tokens
                 if len(taken) == max_rows or room <= hardly:

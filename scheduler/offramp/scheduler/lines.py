@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from math import inf
 
-from offramp.scheduler.backend import TOKENS_OF
 from offramp.scheduler.config import SchedulerConfig
 from offramp.scheduler.cost import CostModel
 from offramp.scheduler.line import Line
@@ -143,13 +142,17 @@ class Lines:
             rows = min(rows, free_slots)
         if free_workers > 1:
             rows = min(rows, self._share(stage, free_workers))
-        line = self.of[stage]
+        line, predict = self.of[stage], self._cost.predict
         first = line.first
-        taken = line.take(rows, self._step_tokens[stage], urgent)
-        while len(taken) > 1 and within < inf and self._seconds(stage, taken) > within:
-            kept = len(taken) // 2  # the urgent one is the first of them
-            line.push(taken[kept:])
-            del taken[kept:]
+        if within < inf:
+            taken = line.take(
+                rows,
+                self._step_tokens[stage],
+                urgent,
+                lambda rows, tokens: predict(stage, rows, tokens) <= within,
+            )
+        else:
+            taken = line.take(rows, self._step_tokens[stage], urgent)
         if first in taken:
             self._ran[stage] = self.steps
         return taken
@@ -185,10 +188,6 @@ class Lines:
         longest = max(LONGEST_STAY, STAY_TURNS * len(self.of) * batches)
         admitted, stay = min(stays, key=lambda found: found[0])
         return stay if self.steps - admitted >= longest else None
-
-    def _seconds(self, stage: int, requests: Sequence[Request]) -> float:
-        """What a step of these is predicted to take."""
-        return self._cost.predict(stage, len(requests), sum(map(TOKENS_OF, requests)))
 
     def _rows(self, stage: int, waiting: int, free_slots: int) -> int:
         """Requests of a stage that fit one batch, if they are as long as its line's mean."""

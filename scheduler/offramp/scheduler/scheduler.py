@@ -26,7 +26,7 @@ several workers are free they share what waits, unless a step of half takes near
 
 from collections.abc import Sequence
 from itertools import repeat
-from math import inf
+from math import ceil, inf
 
 from offramp.scheduler.admission import Admission
 from offramp.scheduler.backend import TOKENS_OF, Batch
@@ -120,13 +120,13 @@ class Scheduler:
         return fits and queue.tokens < config.max_queue_tokens
 
     @property
-    def has_room_to_spare(self) -> bool:
-        """Whether the queue takes one that can wait: the last quarter is for those who can't."""
+    def spare_places(self) -> int:
+        """Places of the queue for those who can wait: the last quarter is for those who can't."""
         config, queue = self.config, self._queue
-        return not queue.waiting or (
-            queue.waiting < SPARED * config.max_queue_requests
-            and queue.tokens < SPARED * config.max_queue_tokens
-        )
+        if queue.tokens >= SPARED * config.max_queue_tokens and queue.waiting:
+            return 0
+        places = ceil(SPARED * config.max_queue_requests) - queue.waiting
+        return max(places, 0 if queue.waiting else 1)
 
     def predicted_delay(self) -> float:
         """Seconds of work in the queue and between stages; other threads may ask."""
