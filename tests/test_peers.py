@@ -182,6 +182,10 @@ def test_those_that_may_be_the_best_are_measured_in_whole_rounds(tmp_path: Path)
     assert go_on() == ["grpc.aio, Triton, offramp: tails, 2 of 2"]
     assert [seed for _, seed in FakeBench.seen] == [1, 1, 1]
     run = FakeComparison(args)
+    del run.record["tails"][0]["Triton"]  # as where it was no rival then
+    part = next(run.parts(), None)
+    assert part is not None
+    assert part[0] == "grpc.aio, Triton, offramp: tails, 1 of 2"
     run.forget("Triton")
     assert not run.record["rounds"]
     assert not run.record["tails"]

@@ -3,6 +3,7 @@
 import fakes
 import pytest
 
+from offramp.scheduler.line import Line
 from offramp.scheduler.request import Priority, Request
 from offramp.scheduler.scheduler import Scheduler
 
@@ -53,6 +54,15 @@ def test_ahead_of_a_step_that_runs_it_counts_from_the_end_of_that() -> None:
     assert not left
     assert urgent in batch.requests
     assert len(batch.requests) == 8
+
+
+def test_those_left_behind_keep_their_order() -> None:
+    line = Line()
+    company = [fakes.request() for _ in range(6)]  # of equal rank
+    urgent = fakes.request()
+    line.push([*company, urgent])
+    assert line.take(32, 512, urgent, lambda rows, _: rows <= 3) == [urgent, *company[:2]]
+    assert line.take(32, 512) == company[2:]
 
 
 def test_those_who_made_room_go_next_and_none_is_lost() -> None:
