@@ -4,31 +4,25 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Never
 
 import grpc
 import pytest
 from service import PATIENCE
+from streaming import StreamsAlone
 
 from offramp.client import AsyncClient, UnavailableError
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
-from offramp.v1.classifier_service_pb2_grpc import (
-    ClassifierServiceServicer,
-    add_ClassifierServiceServicer_to_server,
-)
+from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
 
 ANSWERS = 100
 
 
-class Leaving(ClassifierServiceServicer):
+class Leaving(StreamsAlone):
     """Answers one text, waits to be told, answers the others and leaves."""
 
     def __init__(self) -> None:
         self.told, self.left = threading.Event(), threading.Event()
-
-    def ClassifyText(self, request: object, context: object) -> Never:  # noqa: N802
-        raise NotImplementedError
 
     def StreamClassifyText(  # noqa: N802
         self,

@@ -4,29 +4,23 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Never
 
 import grpc
 import grpc.aio
 import pytest
 from service import PATIENCE, word_service
+from streaming import StreamsAlone
 
 from offramp.client import AsyncClient, Client, UnavailableError
 from offramp.v1 import classification_pb2 as pb
 from offramp.v1 import classifier_service_pb2 as service_pb
-from offramp.v1.classifier_service_pb2_grpc import (
-    ClassifierServiceServicer,
-    add_ClassifierServiceServicer_to_server,
-)
+from offramp.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
 
 ANSWERS = 5
 
 
-class Leaving(ClassifierServiceServicer):
+class Leaving(StreamsAlone):
     """Answers the first texts of a stream, one by one, and leaves."""
-
-    def ClassifyText(self, request: object, context: object) -> Never:  # noqa: N802
-        raise NotImplementedError
 
     async def StreamClassifyText(  # type: ignore[override]  # noqa: N802
         self,

@@ -110,27 +110,18 @@ async def test_nobody_who_comes_again_and_again_takes_all_the_room() -> None:
         assert min(counts) > 50
 
 
-async def test_who_is_let_in_and_cancelled_at_once_passes_it_on() -> None:
+@pytest.mark.parametrize("let_in_first", [True, False], ids=["when let in", "just before"])
+async def test_who_gives_up_in_the_turn_in_which_there_is_room_holds_up_nobody(
+    let_in_first: bool,  # noqa: FBT001
+) -> None:
     core, backend = scheduler(slots=1, max_batch_rows=1, max_queue_requests=1), GatedBackend()
     async with running(core, backend) as engine:
         held = await full(engine, backend)
         waiting = [asyncio.ensure_future(engine.room()) for _ in range(2)]
         await asyncio.sleep(0)
-        held[1].cancel()  # there is room, and the first is let in
-        waiting[0].cancel()
-        await asyncio.wait_for(waiting[1], PATIENCE)
-        backend.gate.set()
-        await held[0]
-
-
-async def test_who_gave_up_in_the_turn_in_which_there_is_room_holds_up_nobody() -> None:
-    core, backend = scheduler(slots=1, max_batch_rows=1, max_queue_requests=1), GatedBackend()
-    async with running(core, backend) as engine:
-        held = await full(engine, backend)
-        waiting = [asyncio.ensure_future(engine.room()) for _ in range(2)]
-        await asyncio.sleep(0)
-        waiting[0].cancel()
-        held[1].cancel()  # before the one who gave up has run
+        gives_up, makes_room = waiting[0].cancel, held[1].cancel
+        for happens in (makes_room, gives_up) if let_in_first else (gives_up, makes_room):
+            happens()
         await asyncio.wait_for(waiting[1], PATIENCE)
         backend.gate.set()
         await held[0]
